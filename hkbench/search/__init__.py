@@ -1,0 +1,1 @@
+"""Proposes, schedules and records trials. May import every room below; only runner and trial import ray."""

@@ -1,0 +1,174 @@
+"""The records of a run directory, each a line or a file of JSON with a schema version.
+
+Missing is null, never 0. Every optional field that can't be had says why in `reason` or `gpu_reason`.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA = 1
+
+Metrics = dict[str, float]
+"""Metric name → value. Names: accuracy, top5, macro_f1, log_loss (shares in [0, 1]; log_loss in nats)."""
+
+
+class Record(BaseModel):
+    """What all records share: they are frozen, carry a schema version and refuse unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    schema_version: int = SCHEMA
+
+
+class SplitRecord(Record):
+    """The parts of a data set that a run used."""
+
+    scheme: str
+    seed: int
+    hash: str
+    train: int
+    validation: int
+    test: int
+
+
+class DataRecord(Record):
+    """The pictures of a run."""
+
+    name: str
+    fingerprint: str
+    classes: list[str]
+    pictures: int
+    rejected: int = 0
+    split: SplitRecord
+
+
+class RunRecord(Record):
+    """`run.json`: what was asked for, where it ran and how it ended."""
+
+    name: str
+    kind: Literal["search", "benchmark"]
+    command: list[str]
+    created: str
+    status: Literal["running", "finished", "interrupted", "failed"] = "running"
+    finished: str | None = None
+    config: dict[str, Any]
+    objectives: dict[str, Literal["maximize", "minimize"]] = Field(default_factory=dict)
+    data: DataRecord | None = None
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    git: dict[str, Any] | None = None
+    phase_seconds: dict[str, float] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list)
+
+
+class Usage(Record):
+    """What a piece of work cost, whole process, from its start to its end."""
+
+    seconds: float
+    cpu_seconds: float | None = None
+    peak_rss_bytes: int | None = None
+    gpu_seconds: float | None = None
+    peak_gpu_bytes: int | None = None
+    energy_j: float | None = None
+    gpu_reason: str | None = None
+
+
+class TrialRecord(Record):
+    """`trials.jsonl`: one point of the space as it ended; the last line of a number counts."""
+
+    number: int
+    state: Literal["COMPLETE", "PRUNED", "FAIL"]
+    reason: str | None = None
+    params: dict[str, Any]
+    seed_point: str | None = None
+    model: str
+    image_size: int
+    loss: str
+    weight_hard: float
+    weight_soft: float
+    temperature: float | None = None
+    epochs: int
+    values: dict[str, float | None]
+    metrics: Metrics = Field(default_factory=dict)
+    constraints: dict[str, float] = Field(default_factory=dict)
+    usage: Usage | None = None
+    device: str | None = None
+    node: str | None = None
+    started: str | None = None
+    ended: str | None = None
+
+
+class EpochRecord(Record):
+    """`epochs.jsonl`: one trial's (or the teacher's) state after one epoch; (trial, epoch) is unique."""
+
+    trial: int | Literal["teacher"]
+    epoch: int
+    train_loss: float
+    learning_rate: float
+    seconds: float
+    metrics: Metrics
+
+
+class PartMetrics(Record):
+    """How one artifact did on one part, from its stored predictions."""
+
+    part: Literal["validation", "test"]
+    pictures: int
+    metrics: Metrics
+
+
+class ModelRecord(Record):
+    """`models/<id>/model.json`: one exported file and where it came from. `files` are relative names."""
+
+    id: str
+    role: Literal["student", "no-teacher", "teacher"]
+    trial: int | None = None
+    model: str
+    image_size: int
+    params: dict[str, Any] = Field(default_factory=dict)
+    parameters: int
+    precision: str = "fp32"
+    sha256: str
+    size_bytes: int
+    opset: int | None = None
+    files: dict[str, str] = Field(default_factory=dict)
+    parts: list[PartMetrics] = Field(default_factory=list)
+    epochs: int | None = None
+    recipe: dict[str, Any] = Field(default_factory=dict)
+
+
+class BenchmarkRecord(Record):
+    """`benchmark.jsonl`: one artifact on one device at one batch; a row that failed says why."""
+
+    model_id: str
+    sha256: str | None
+    size_bytes: int | None
+    device: str
+    device_model: str | None = None
+    device_uuid: str | None = None
+    runtime: str
+    precision: str
+    batch: int
+    threads: int | None = None
+    status: Literal["ok", "failed"]
+    reason: str | None = None
+    load_ms: float | None = None
+    cold_ms: float | None = None
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+    samples: int = 0
+    usage: Usage | None = None
+    measured: str
+
+
+class TelemetryRecord(Record):
+    """`telemetry.jsonl`: what one stretch of work (a trial's epoch, a phase, a benchmark row) cost."""
+
+    source: Literal["trial", "phase", "benchmark"]
+    name: str
+    epoch: int | None = None
+    usage: Usage
+    node: str | None = None
+    device: str | None = None

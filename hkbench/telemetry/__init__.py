@@ -1,0 +1,1 @@
+"""What a piece of work cost: host and NVML. May import store, config and errors."""
