@@ -1,1 +1,1 @@
-"""Trains one network: losses, optimisers, metrics, epochs, teacher. May import models, data, telemetry, store."""
+"""Trains one network: losses, optimisers, metrics, epochs and teacher. May import models, data, telemetry."""

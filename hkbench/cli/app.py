@@ -1,0 +1,47 @@
+"""The `hkbench` command: its verbs, and how errors become one line and an exit code."""
+
+import logging
+import sys
+
+import typer
+
+from hkbench import __version__
+from hkbench.cli import benchmark, data, report, search
+from hkbench.cli.console import err
+from hkbench.errors import HkbenchError
+
+app = typer.Typer(
+    help="Find the smallest, fastest image classifier that is as accurate as you need.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("search")(search.search)
+app.command("benchmark")(benchmark.benchmark)
+app.command("report")(report.report)
+app.add_typer(data.app, name="data")
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: bool = typer.Option(False, "--version", help="Print the version and stop."),
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks and debug logs."),
+) -> None:
+    """Set what holds for every command."""
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s: %(message)s", force=True
+    )
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; end with 0, or the exit code of the error that was shown."""
+    try:
+        app()
+    except HkbenchError as error:
+        if "--debug" in sys.argv:
+            raise
+        err.print(f"[bold red]error:[/] {error}", markup=True)
+        sys.exit(error.exit_code)

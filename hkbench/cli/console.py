@@ -1,0 +1,54 @@
+"""How commands speak: results on standard output, progress and warnings on standard error."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Advance = Callable[[int, int], None]
+"""Called with (done, total) as work goes on."""
+
+PLAIN_INTERVAL_S = 5.0
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def print_json(found: Any) -> None:
+    """Print one JSON value on standard output."""
+    print(json.dumps(found, ensure_ascii=False, allow_nan=False))
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Advance]:
+    """Show how far a piece of work is: a bar on a terminal, a line every few seconds elsewhere."""
+    if err.is_terminal:
+        with _bar(label) as advance:
+            yield advance
+    else:
+        yield _plain(label)
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Advance]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _plain(label: str) -> Advance:
+    last = time.perf_counter()
+
+    def advance(done: int, total: int) -> None:
+        nonlocal last
+        moment = time.perf_counter()
+        if done >= total or moment - last >= PLAIN_INTERVAL_S:
+            last = moment
+            err.print(f"{label}: {done} of {total}", markup=False)
+
+    return advance
