@@ -1,0 +1,199 @@
+"""How a search looks while it goes on: a table on a terminal, plain lines elsewhere."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from hkbench.cli.console import PLAIN_INTERVAL_S, err
+from hkbench.search.plan import SearchPlan
+from hkbench.search.settings import TrialSettings
+from hkbench.store.records import EpochRecord, TrialRecord
+from hkbench.training.loop import EpochResult
+from hkbench.training.teacher import TeacherRecipe
+
+SHOWN_TRIALS = 12
+REDRAWS_A_SECOND = 4
+MARKS = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed"}
+
+
+def minutes(seconds: float) -> str:
+    """Return a time as minutes and seconds, such as 3m05s."""
+    whole = round(seconds)
+    return f"{whole // 60}m{whole % 60:02d}s"
+
+
+def point_text(settings: TrialSettings) -> str:
+    """Return the searched part of a trial's settings in a few words."""
+    loss = settings.loss_config
+    taught = (
+        f"T {loss.temperature:.3g} α {loss.weight_hard:.2f}" if loss.temperature is not None else "no teacher"
+    )
+    optimizer = f"{settings.optimizer} {settings.learning_rate:.3g}"
+    return f"{settings.model} {settings.image_size}px, {taught}, {optimizer}"
+
+
+class PlainLines:
+    """One line for each thing that happens: for logs, pipes and CI."""
+
+    def __init__(self, plan: SearchPlan) -> None:
+        self._plan = plan
+        self._started = time.perf_counter()
+        self._last_line = self._started
+        self._phase = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def _say(self, text: str) -> None:
+        self._last_line = time.perf_counter()
+        err.print(f"{minutes(self._last_line - self._started)}  {text}", markup=False)
+
+    def phase(self, name: str) -> None:
+        """Say which phase begins."""
+        self._phase = name
+        self._say(f"{name} …")
+
+    def advance(self, done: int, total: int) -> None:
+        """Say every few seconds how far the phase is."""
+        if done < total and time.perf_counter() - self._last_line >= PLAIN_INTERVAL_S:
+            self._say(f"{self._phase}: {done} of {total}")
+
+    def teacher_epoch(self, result: EpochResult, recipe: TeacherRecipe) -> None:
+        """Say how well the teacher does."""
+        self._say(
+            f"teacher, epoch {result.epoch} of at most {recipe.max_epochs}: "
+            f"{result.metrics['accuracy']:.1%} in {result.seconds:.0f} s"
+        )
+
+    def trial_started(self, number: int, settings: TrialSettings, seed_point: str | None) -> None:
+        """Say which point a trial tries."""
+        named = f" ({seed_point})" if seed_point else ""
+        self._say(f"trial {number}{named}: {point_text(settings)}")
+
+    def trial_epoch(self, epoch: EpochRecord) -> None:
+        """Say how well a trial does."""
+        last = self._plan.space.schedule.max_epochs
+        self._say(f"trial {epoch.trial}, epoch {epoch.epoch} of {last}: {epoch.metrics['accuracy']:.1%}")
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        """Say how a trial ended."""
+        why = f": {trial.reason}" if trial.reason else ""
+        self._say(f"trial {trial.number} {MARKS[trial.state]} after {trial.epochs} epochs{why}")
+
+
+class LiveTable:
+    """The trials of a search as a table that is drawn again as it goes on."""
+
+    def __init__(self, plan: SearchPlan) -> None:
+        self._plan = plan
+        self._started = time.perf_counter()
+        self._phase = ""
+        self._phase_started = self._started
+        self._progress = ""
+        self._search_started: float | None = None
+        self._points: dict[int, str] = {}
+        self._accuracy: dict[int, float] = {}
+        self._epochs: dict[int, int] = {}
+        self._ended: dict[int, TrialRecord] = {}
+        self._live = Live(
+            console=err, get_renderable=self._draw, refresh_per_second=REDRAWS_A_SECOND, transient=True
+        )
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+    def phase(self, name: str) -> None:
+        """Show the phase that begins, and leave a line for the one that ends."""
+        now = time.perf_counter()
+        if self._phase:
+            err.print(f"{self._phase}: {minutes(now - self._phase_started)}", markup=False, style="dim")
+        self._phase, self._phase_started, self._progress = name, now, ""
+        if name == "search":
+            self._search_started = now
+
+    def advance(self, done: int, total: int) -> None:
+        """Show how far the phase is."""
+        self._progress = f"{done} of {total}"
+
+    def teacher_epoch(self, result: EpochResult, recipe: TeacherRecipe) -> None:
+        """Show how well the teacher does."""
+        self._progress = (
+            f"epoch {result.epoch} of at most {recipe.max_epochs}, {result.metrics['accuracy']:.1%}"
+        )
+
+    def trial_started(self, number: int, settings: TrialSettings, seed_point: str | None) -> None:
+        """Show the point that a trial tries."""
+        self._points[number] = point_text(settings) + (f" ({seed_point})" if seed_point else "")
+        self._epochs.setdefault(number, 0)
+
+    def trial_epoch(self, epoch: EpochRecord) -> None:
+        """Show how well a trial does."""
+        if isinstance(epoch.trial, int):
+            self._epochs[epoch.trial] = epoch.epoch
+            self._accuracy[epoch.trial] = epoch.metrics["accuracy"]
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        """Show how a trial ended."""
+        self._ended[trial.number] = trial
+
+    def _draw(self) -> RenderableType:
+        now = time.perf_counter()
+        line = Text(f"{minutes(now - self._started)}  {self._phase}  {self._progress}{self._eta(now)}")
+        if not self._points:
+            return line
+        return Group(self._table(), line)
+
+    def _eta(self, now: float) -> str:
+        """Return when the trials should be through, from those that have ended or from the budget."""
+        if self._search_started is None or self._phase != "search":
+            return ""
+        spent = now - self._search_started
+        total = self._plan.space.schedule.trials
+        guesses = []
+        if self._ended:
+            guesses.append(spent / len(self._ended) * (total - len(self._ended)))
+        if self._plan.budget_s is not None:
+            guesses.append(self._plan.budget_s - spent)
+        left = f", {minutes(max(0.0, min(guesses)))} left at most" if guesses else ""
+        return f"{len(self._ended)} of {total} trials{left}"
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("trial", justify="right")
+        table.add_column("epoch", justify="right")
+        table.add_column("accuracy", justify="right")
+        table.add_column("state")
+        table.add_column("point", no_wrap=True, overflow="ellipsis")
+        best = max(self._accuracy, key=self._accuracy.__getitem__, default=None)
+        newest = sorted(self._points)[-SHOWN_TRIALS:]
+        shown = sorted({*newest, *([best] if best is not None else [])})
+        for number in shown:
+            accuracy = self._accuracy.get(number)
+            table.add_row(
+                str(number),
+                f"{self._epochs[number]}/{self._plan.space.schedule.max_epochs}",
+                "–" if accuracy is None else f"{accuracy:.1%}",
+                self._state(number),
+                self._points[number],
+                style="bold" if number == best else "",
+            )
+        return table
+
+    def _state(self, number: int) -> str:
+        ended = self._ended.get(number)
+        return MARKS[ended.state] if ended is not None else "training"

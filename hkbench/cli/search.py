@@ -1,0 +1,118 @@
+"""`hkbench search`: parse, run the search, show how it goes and what it found."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hkbench.cli.console import err, out, print_json
+from hkbench.cli.live import LiveTable, PlainLines, minutes
+from hkbench.cli.tables import final_table, study_table
+from hkbench.errors import UsageError
+from hkbench.report.page import build_report
+from hkbench.search.plan import SearchPlan, default_concurrency, parse_duration
+from hkbench.search.search import run_search
+from hkbench.search.space import load_space
+from hkbench.training.teacher import TeacherRecipe
+
+
+def search(
+    space: Annotated[str, typer.Option(help="A shipped space by name, or a YAML file.")] = "distill",
+    data: Annotated[
+        str, typer.Option(help="goods69, or a folder with one folder for each class.")
+    ] = "goods69",
+    group_by: Annotated[
+        str | None, typer.Option(help="What makes a product: 'subfolder', or a pattern with one group.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="random, or by-group to hold out whole products.")] = "random",
+    trials: Annotated[int | None, typer.Option(help="How many trials at most.", min=1)] = None,
+    epochs: Annotated[int | None, typer.Option(help="How many epochs a trial trains at most.", min=1)] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Time for the trials, such as 10m; the export comes on top.")
+    ] = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="The run directory; results/<space> by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seeds the sampler, the networks and the order of pictures.")] = 0,
+    views: Annotated[int, typer.Option(help="Augmented views of each picture.", min=1)] = 4,
+    device: Annotated[str, typer.Option(help="Where trials train: cpu or cuda.")] = "cpu",
+    set_key: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key of the space: schedule.reduction=2.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Join the Ray cluster at this address.", envvar="RAY_ADDRESS")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A first look in under two minutes.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Search for the smallest, fastest student that learns most from its teacher.
+
+    Example: hkbench search --space distill --data pictures/ --budget 30m --out results/shop
+    """
+    overrides = _overrides(set_key or [], trials, epochs, budget)
+    loaded = load_space(space, overrides)
+    concurrency, threads = default_concurrency(device)
+    plan = SearchPlan(
+        space=loaded,
+        out=out_folder or Path("results") / (f"{loaded.name}-quick" if quick else loaded.name),
+        data=data,
+        group_by=group_by,
+        split=split,
+        seed=seed,
+        views=views,
+        budget_s=parse_duration(loaded.schedule.budget) if loaded.schedule.budget else None,
+        concurrency=concurrency,
+        threads=threads,
+        device=device,
+        gpu_share=1.0 if device.startswith("cuda") else 0.0,
+        teacher=TeacherRecipe.model_validate(loaded.teacher),
+        address=address,
+        resume=resume,
+        command=("hkbench", *sys.argv[1:]),
+    )
+    if quick:
+        plan = plan.quick()
+    if dry_run:
+        print_json({"out": str(plan.out), **plan.described()})
+        return
+    _run(plan, json_)
+
+
+def _run(plan: SearchPlan, json_: bool) -> None:
+    view = LiveTable(plan) if err.is_terminal else PlainLines(plan)
+    with view:
+        result = run_search(plan, view)
+    report = build_report(result.run)
+    if json_:
+        print_json(
+            {
+                "run": str(result.run.path),
+                "report": str(report),
+                "seconds": result.seconds,
+                "models": [model.model_dump(mode="json") for model in result.models],
+            }
+        )
+        return
+    out.print(final_table(result.run))
+    if plan.data == "goods69":
+        out.print(study_table())
+    for warning in result.run.read_run().warnings:
+        err.print(f"[yellow]warning:[/] {warning}")
+    out.print(f"Took {minutes(result.seconds)}. Report: {report}", markup=False)
+
+
+def _overrides(
+    set_keys: list[str], trials: int | None, epochs: int | None, budget: str | None
+) -> dict[str, str]:
+    """Return dotted keys of the space with their values; a flag of its own wins over --set."""
+    found: dict[str, str] = {}
+    for text in set_keys:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set takes key=value, such as schedule.reduction=2; found '{text}'.")
+        found[key] = value
+    named = {"trials": trials, "max_epochs": epochs, "budget": budget}
+    return found | {f"schedule.{key}": str(value) for key, value in named.items() if value is not None}

@@ -1,0 +1,48 @@
+"""The tables that a search ends with."""
+
+from rich.table import Table
+
+from hkbench.analysis.study import STUDY
+from hkbench.store.records import BenchmarkRecord, ModelRecord
+from hkbench.store.rundir import RunDirectory
+
+MEGA = 1e6
+
+
+def final_table(run: RunDirectory) -> Table:
+    """Return the exported models, most accurate first, with what was measured of the files themselves."""
+    rows = {row.sha256: row for row in run.read(BenchmarkRecord) if row.batch == 1}
+    table = Table(title=f"{run.path.name}: the exported files", title_justify="left")
+    for name in ("file", "network", "MB", "latency p50", "validation", "test"):
+        table.add_column(name, justify="left" if name in ("file", "network") else "right")
+    models = sorted(run.model_records(), key=lambda model: -accuracy_of(model, "validation"))
+    for model in models:
+        table.add_row(
+            f"{model.id} ({model.role})" if model.role != model.id else model.id,
+            f"{model.model} {model.image_size}px",
+            f"{model.size_bytes / MEGA:.2f}",
+            _latency(rows.get(model.sha256)),
+            f"{accuracy_of(model, 'validation'):.1%}",
+            f"{accuracy_of(model, 'test'):.1%}",
+        )
+    return table
+
+
+def accuracy_of(model: ModelRecord, part: str) -> float:
+    """Return the accuracy of a model's file on a part."""
+    return next(found.metrics["accuracy"] for found in model.parts if found.part == part)
+
+
+def _latency(row: BenchmarkRecord | None) -> str:
+    return "–" if row is None or row.p50_ms is None else f"{row.p50_ms:.2f} ms"
+
+
+def study_table() -> Table:
+    """Return the study's own figures, as published: other pictures, so no ratio to ours."""
+    table = Table(title="The study, as published (other pictures)", title_justify="left")
+    for name in ("network", "MB", "accuracy"):
+        table.add_column(name, justify="left" if name == "network" else "right")
+    for row in STUDY:
+        size = "–" if row.size_bytes is None else f"{row.size_bytes / MEGA:.1f}"
+        table.add_row(row.name, size, f"{row.accuracy:.1%}")
+    return table

@@ -1,0 +1,99 @@
+"""What an architecture costs before it is trained: bytes of its ONNX file, parameters and latency.
+
+None of these depends on the weights' values, so each is measured once for each architecture, while nothing
+else runs, and kept in the cache under the versions and the processor that it was measured with.
+"""
+
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hkbench.benchmark.artifact import measure_artifact
+from hkbench.config import cache_dir
+from hkbench.errors import HkbenchError
+from hkbench.export.onnx import export_onnx
+from hkbench.models.registry import build
+from hkbench.store import atomic
+from hkbench.store.environment import cpu_model, versions
+
+log = logging.getLogger(__name__)
+
+LATENCY_SECONDS = 2.0
+Architecture = tuple[str, int]
+"""(model, image size)"""
+
+
+class ArchitectureCost(BaseModel):
+    """The static cost of one architecture; latency is the p50 at batch 1, one thread, ONNX Runtime."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    artifact_bytes: int
+    latency_ms: float
+    parameters: int
+
+    def objectives(self) -> dict[str, float]:
+        """Return the objectives that don't depend on training."""
+        return {"artifact_bytes": float(self.artifact_bytes), "latency_ms": self.latency_ms}
+
+
+def measure_costs(
+    architectures: list[Architecture],
+    classes: tuple[str, ...],
+    device: str,
+    advance: Callable[[int, int], None] | None = None,
+) -> dict[Architecture, ArchitectureCost]:
+    """Return the cost of each architecture, measured here or taken from the cache.
+
+    Raises:
+        HkbenchError: an architecture doesn't export or doesn't run.
+    """
+    found: dict[Architecture, ArchitectureCost] = {}
+    for done, architecture in enumerate(architectures, start=1):
+        path = _cache_path(architecture, len(classes), device)
+        cost = _cached(path)
+        if cost is None:
+            cost = _measure(architecture, classes, device)
+            atomic.write_text(path, cost.model_dump_json() + "\n")
+        found[architecture] = cost
+        if advance is not None:
+            advance(done, len(architectures))
+    return found
+
+
+def _cache_path(architecture: Architecture, classes: int, device: str) -> Path:
+    bearing = {
+        name: text for name, text in versions().items() if name in ("hkbench", "torch", "onnxruntime", "timm")
+    }
+    described = json.dumps([*architecture, classes, device, cpu_model(), bearing], sort_keys=True)
+    return cache_dir() / "costs" / f"{hashlib.sha256(described.encode()).hexdigest()[:24]}.json"
+
+
+def _cached(path: Path) -> ArchitectureCost | None:
+    try:
+        return ArchitectureCost.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        log.warning("%s is damaged and is measured again: %s", path, error)
+        return None
+
+
+def _measure(architecture: Architecture, classes: tuple[str, ...], device: str) -> ArchitectureCost:
+    model, image_size = architecture
+    network = build(model, classes=len(classes), seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        artifact = export_onnx(
+            network, Path(folder) / "untrained.onnx", image_size=image_size, labels=classes, metadata={}
+        )
+        row = measure_artifact(artifact.path, device=device, batch=1, threads=1, time_limit_s=LATENCY_SECONDS)
+    if row.p50_ms is None:
+        raise HkbenchError(f"{model} at {image_size} px can't be measured on {device}: {row.reason}")
+    return ArchitectureCost(
+        artifact_bytes=artifact.size_bytes, latency_ms=row.p50_ms, parameters=artifact.parameters
+    )

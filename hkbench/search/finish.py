@@ -1,0 +1,220 @@
+"""The end of a search: the frontier exported, checked, read on the test part once, and measured alone."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import save_file
+from torch import nn
+
+from hkbench.analysis.frontier import non_dominated
+from hkbench.analysis.predictions import PredictionBlock, metrics_of, write_predictions
+from hkbench.benchmark.run import benchmark_run
+from hkbench.config import usable_cores
+from hkbench.data.store import PictureStore
+from hkbench.export.onnx import Artifact, check_export, export_onnx
+from hkbench.export.session import OnnxClassifier
+from hkbench.models.registry import build
+from hkbench.search.plan import SearchPlan
+from hkbench.search.prepare import Prepared
+from hkbench.search.trial import Job
+from hkbench.store.atomic import replacing, write_text
+from hkbench.store.records import ModelRecord, PartMetrics, TrialRecord
+from hkbench.store.rundir import RunDirectory
+from hkbench.training.checkpoint import load_checkpoint
+
+CHECKED_PICTURES = 32
+MEASURE_SECONDS = 5.0
+TEACHER = "teacher"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finalist:
+    """A network that is exported at the end, with what its record says of it."""
+
+    id: str
+    role: str
+    network: nn.Module
+    model: str
+    image_size: int
+    epochs: int
+    trial: TrialRecord | None = None
+
+
+def frontier(trials: list[TrialRecord], objectives: dict[str, str]) -> list[TrialRecord]:
+    """Return the complete, feasible trials that no other beats in every objective, by number."""
+    fit = [
+        trial
+        for trial in trials
+        if trial.state == "COMPLETE" and all(by <= 0 for by in trial.constraints.values())
+    ]
+    if not fit:
+        return []
+    losses = np.array([losses_of(trial.values, objectives) for trial in fit])
+    return [trial for trial, kept in zip(fit, non_dominated(losses), strict=True) if kept]
+
+
+def losses_of(values: dict[str, float | None], objectives: dict[str, str]) -> list[float]:
+    """Return a trial's objectives with those to be maximised negated; NaN where one is missing."""
+    found = []
+    for name, direction in objectives.items():
+        value = values.get(name)
+        found.append(float("nan") if value is None else -value if direction == "maximize" else value)
+    return found
+
+
+def best_student(trials: list[TrialRecord], objectives: dict[str, str]) -> TrialRecord | None:
+    """Return the frontier's most accurate trial that had a teacher."""
+    taught = [trial for trial in frontier(trials, objectives) if trial.weight_soft > 0]
+    return max(taught, key=lambda trial: trial.metrics["accuracy"], default=None)
+
+
+def twin_params(student: TrialRecord) -> dict[str, object]:
+    """Return the student's own point with hard labels in the teacher's place."""
+    return {
+        **{name: value for name, value in student.params.items() if name not in ("temperature", "alpha")},
+        "loss": "hard",
+    }
+
+
+def finalists(plan: SearchPlan, prepared: Prepared, job: Job, run: RunDirectory) -> Iterator[Finalist]:
+    """Yield the teacher, the frontier and the no-teacher twin of the best student, with trained weights."""
+    record = prepared.teacher.record
+    yield Finalist(
+        id=TEACHER,
+        role="teacher",
+        network=prepared.teacher.network(),
+        model=record.recipe.model,
+        image_size=record.recipe.image_size,
+        epochs=record.best_epoch,
+    )
+    trials = run.trials()
+    objectives: dict[str, str] = dict(plan.space.objectives)
+    chosen = {trial.number: trial for trial in frontier(trials, objectives)}
+    student = best_student(trials, objectives)
+    if student is not None:
+        wanted = twin_params(student)
+        chosen |= {
+            trial.number: trial for trial in trials if trial.params == wanted and trial.state == "COMPLETE"
+        }
+    for number in sorted(chosen):
+        trial = chosen[number]
+        yield Finalist(
+            id=f"trial-{number:03d}",
+            role="student" if trial.weight_soft > 0 else "no-teacher",
+            network=_trained(plan, job, trial),
+            model=trial.model,
+            image_size=trial.image_size,
+            epochs=trial.epochs,
+            trial=trial,
+        )
+
+
+def _trained(plan: SearchPlan, job: Job, trial: TrialRecord) -> nn.Module:
+    settings = plan.space.settings(trial.params)
+    network = build(settings.model, classes=len(job.shared.classes), frozen_body=settings.frozen_body)
+    state = load_checkpoint(job.checkpoint(trial.number))["training"]
+    average = state["average"]
+    if average is None:
+        network.load_state_dict(state["network"])
+    else:
+        network.load_state_dict(
+            {name.removeprefix("module."): value for name, value in average.items() if name != "n_averaged"}
+        )
+    return network.eval()
+
+
+def ship(
+    plan: SearchPlan,
+    prepared: Prepared,
+    job: Job,
+    run: RunDirectory,
+    advance: Callable[[int, int], None],
+) -> list[ModelRecord]:
+    """Export the finalists, score each file on validation and test, and write records and predictions."""
+    records: list[ModelRecord] = []
+    blocks: list[PredictionBlock] = []
+    waiting = list(finalists(plan, prepared, job, run))
+    for done, finalist in enumerate(waiting, start=1):
+        store = prepared.stores[finalist.image_size]
+        artifact = _export(finalist, store, prepared, run)
+        scored = list(_score(finalist.id, artifact.path, store, prepared))
+        record = _record(finalist, artifact, scored)
+        run.write_model(record)
+        records.append(record)
+        blocks.extend(scored)
+        advance(done, len(waiting))
+    write_predictions(run.predictions, blocks)
+    return records
+
+
+def _export(finalist: Finalist, store: PictureStore, prepared: Prepared, run: RunDirectory) -> Artifact:
+    folder = run.models / finalist.id
+    with replacing(folder / "model.safetensors") as temporary:
+        state = {name: tensor.contiguous() for name, tensor in finalist.network.state_dict().items()}
+        save_file(state, temporary)
+    write_text(folder / "labels.txt", "\n".join(store.classes) + "\n")
+    artifact = export_onnx(
+        finalist.network,
+        folder / "model.onnx",
+        image_size=finalist.image_size,
+        labels=store.classes,
+        metadata={"model": finalist.model, "role": finalist.role, "split": prepared.split.hash},
+    )
+    check_export(artifact, finalist.network, store.pictures[prepared.split.validation[:CHECKED_PICTURES]])
+    return artifact
+
+
+def _score(model_id: str, path: Path, store: PictureStore, prepared: Prepared) -> Iterator[PredictionBlock]:
+    classifier = OnnxClassifier(path, threads=usable_cores())
+    for part, rows in (("validation", prepared.split.validation), ("test", prepared.split.test)):
+        yield PredictionBlock(
+            model_id=model_id,
+            part=part,
+            picture_ids=[store.ids[row] for row in rows],
+            groups=[store.groups[row] for row in rows] if store.groups is not None else None,
+            labels=store.labels[rows],
+            logits=classifier.logits(store.pictures[rows]).astype(np.float16),
+        )
+
+
+def _record(finalist: Finalist, artifact: Artifact, blocks: list[PredictionBlock]) -> ModelRecord:
+    return ModelRecord.model_validate(
+        {
+            "id": finalist.id,
+            "role": finalist.role,
+            "trial": finalist.trial.number if finalist.trial else None,
+            "model": finalist.model,
+            "image_size": finalist.image_size,
+            "params": finalist.trial.params if finalist.trial else {},
+            "parameters": artifact.parameters,
+            "sha256": artifact.sha256,
+            "size_bytes": artifact.size_bytes,
+            "opset": artifact.opset,
+            "files": {"onnx": "model.onnx", "safetensors": "model.safetensors", "labels": "labels.txt"},
+            "epochs": finalist.epochs,
+            "parts": [
+                PartMetrics.model_validate(
+                    {
+                        "part": block.part,
+                        "pictures": len(block.labels),
+                        "metrics": metrics_of(block.logits, block.labels),
+                    }
+                )
+                for block in blocks
+            ],
+        }
+    )
+
+
+def measure(plan: SearchPlan, run: RunDirectory, advance: Callable[[int, int], None]) -> None:
+    """Measure every exported file on the plan's device, alone on the machine."""
+    benchmark_run(
+        run,
+        devices=[plan.device.partition(":")[0]],
+        batches=(1,),
+        threads=1,
+        time_limit_s=MEASURE_SECONDS,
+        advance=advance,
+    )

@@ -1,0 +1,98 @@
+"""What a search is asked to do, once flags, space and defaults have been put together."""
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hkbench.config import usable_cores
+from hkbench.data.splits import SPLIT_SEED
+from hkbench.errors import UsageError
+from hkbench.search.space import Space
+from hkbench.training.teacher import TeacherRecipe
+
+QUICK_TRIALS = 4
+QUICK_EPOCHS = 2
+QUICK_VIEWS = 1
+QUICK_TRAIN_PICTURES = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchPlan:
+    """A search, ready to run. Times in seconds; `train_pictures` None takes the whole train part."""
+
+    space: Space
+    out: Path
+    data: str = "goods69"
+    group_by: str | None = None
+    split: str = "random"
+    split_seed: int = SPLIT_SEED
+    seed: int = 0
+    views: int = 4
+    budget_s: float | None = None
+    concurrency: int = 1
+    threads: int = 1
+    device: str = "cpu"
+    gpu_share: float = 0.0
+    train_pictures: int | None = None
+    teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
+    twin: bool = True
+    address: str | None = None
+    resume: bool = False
+    command: tuple[str, ...] = ()
+
+    def described(self) -> dict[str, Any]:
+        """Return what decides a search's results, as `run.json` keeps it and `--resume` compares it."""
+        return {
+            "space": self.space.model_dump(mode="json"),
+            "data": self.data,
+            "group_by": self.group_by,
+            "split": self.split,
+            "split_seed": self.split_seed,
+            "seed": self.seed,
+            "views": self.views,
+            "train_pictures": self.train_pictures,
+            "teacher": self.teacher.model_dump(mode="json"),
+            "budget_s": self.budget_s,
+            "concurrency": self.concurrency,
+            "threads": self.threads,
+            "device": self.device,
+        }
+
+    def quick(self) -> "SearchPlan":
+        """Return the plan cut down for a first look of under two minutes."""
+        schedule = self.space.schedule.model_copy(
+            update={"trials": QUICK_TRIALS, "max_epochs": QUICK_EPOCHS, "budget": None}
+        )
+        return replace(
+            self,
+            space=self.space.model_copy(update={"schedule": schedule}),
+            views=QUICK_VIEWS,
+            train_pictures=QUICK_TRAIN_PICTURES,
+            budget_s=None,
+            twin=False,
+        )
+
+
+def default_concurrency(device: str) -> tuple[int, int]:
+    """Return (trials at once, threads of each): a one-thread trial on every core, one trial on a GPU.
+
+    Small networks gain more from a second trial than from a second thread.
+    """
+    cores = usable_cores()
+    return (1, cores) if device.startswith("cuda") else (cores, 1)
+
+
+UNITS_S = {"s": 1, "m": 60, "h": 3600}
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a duration such as `90s`, `10m` or `1.5h`.
+
+    Raises:
+        UsageError: it is no such text, or not above 0.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh])\s*", text)
+    if found is None or float(found[1]) <= 0:
+        raise UsageError(f"A budget is a number with s, m or h, such as 10m; found '{text}'.")
+    return float(found[1]) * UNITS_S[found[2]]

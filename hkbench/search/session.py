@@ -1,0 +1,278 @@
+"""The driver's side of a search: which trial comes next, what each reported, when to stop.
+
+Knows nothing of Ray: `runner` turns Ray Tune's calls into these.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from hkbench.search.costs import Architecture, ArchitectureCost
+from hkbench.search.plan import SearchPlan
+from hkbench.search.settings import TrialSettings
+from hkbench.search.study import Asked, Study
+from hkbench.store.environment import now
+from hkbench.store.records import EpochRecord, TelemetryRecord, TrialRecord, Usage
+from hkbench.store.rundir import RunDirectory
+
+METRICS = ("accuracy", "top5", "macro_f1", "log_loss")
+USAGE = tuple(name for name in Usage.model_fields if name != "schema_version")
+
+
+class TrialListener(Protocol):
+    """Who is told about trials as they go."""
+
+    def trial_started(self, number: int, settings: TrialSettings, seed_point: str | None) -> None:
+        """A trial begins, or goes on after an interruption."""
+
+    def trial_epoch(self, epoch: EpochRecord) -> None:
+        """A trial has trained one more epoch."""
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        """A trial has ended and is on record."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A trial to start: its settings, and how many of its epochs are on record already."""
+
+    number: int
+    settings: TrialSettings
+    recorded_epochs: int
+    costs: ArchitectureCost
+
+
+@dataclass(kw_only=True)
+class _Live:
+    asked: Asked
+    settings: TrialSettings
+    started: str
+    last: dict[str, Any] = field(default_factory=dict)
+    usage: list[Usage] = field(default_factory=list)
+
+
+class SearchSession:
+    """Asks the study, keeps the records, and tells the study what came of each trial."""
+
+    def __init__(
+        self,
+        plan: SearchPlan,
+        study: Study,
+        run: RunDirectory,
+        costs: dict[Architecture, ArchitectureCost],
+        listener: TrialListener,
+    ) -> None:
+        self._plan = plan
+        self._study = study
+        self._run = run
+        self._costs = costs
+        self._listener = listener
+        self._live: dict[int, _Live] = {}
+        self._unfinished = study.running()
+        self._limit = plan.space.schedule.trials
+        self._deadline: float | None = None
+        self.interrupted = False
+        self.exhausted = False
+
+    def start_clock(self, budget_s: float | None) -> None:
+        """Start the budget of wall time."""
+        self._deadline = time.perf_counter() + budget_s if budget_s is not None else None
+
+    def allow(self, more: int) -> None:
+        """Let `more` trials run beyond those that have been asked for."""
+        self._limit = self._study.finished() + len(self._live) + more
+
+    @property
+    def out_of_budget(self) -> bool:
+        """Whether the time is up."""
+        return self._deadline is not None and time.perf_counter() >= self._deadline
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing may go on: the user has stopped the search, or the time is up."""
+        return self.interrupted or self.out_of_budget
+
+    def next_trial(self) -> Ready | None:
+        """Return the next trial to train: first those that were cut off, then what the study proposes."""
+        while not self.over:
+            if self._unfinished:
+                asked = self._unfinished.pop(0)
+            elif self._study.finished() + len(self._live) < self._limit:
+                fresh = self._study.ask()
+                if fresh is None:
+                    self.exhausted = True
+                    return None
+                asked = fresh
+            else:
+                return None
+            ready = self._admit(asked)
+            if ready is not None:
+                return ready
+        return None
+
+    def _admit(self, asked: Asked) -> Ready | None:
+        """Start a trial, unless its architecture alone breaks a limit."""
+        settings = self._plan.space.settings(asked.params)
+        cost = self._costs[settings.model, settings.image_size]
+        self._live[asked.number] = live = _Live(asked=asked, settings=settings, started=now())
+        broken = [name for name, by in self._violations(dict(cost.objectives())).items() if by > 0]
+        if broken:
+            self._end(asked.number, "PRUNED", f"over the limit before training: {', '.join(broken)}")
+            return None
+        recorded = self._recorded_epochs(asked.number)
+        if recorded:
+            live.last = {**_flat(recorded[-1]), **cost.objectives()}
+            live.usage = self._recorded_usage(asked.number)
+        self._listener.trial_started(asked.number, settings, asked.seed_point)
+        return Ready(number=asked.number, settings=settings, recorded_epochs=len(recorded), costs=cost)
+
+    def _recorded_epochs(self, number: int) -> list[EpochRecord]:
+        return [row for row in self._run.epochs() if row.trial == number]
+
+    def _recorded_usage(self, number: int) -> list[Usage]:
+        rows = {
+            row.epoch: row.usage
+            for row in self._run.read(TelemetryRecord)
+            if row.source == "trial" and row.name == str(number)
+        }
+        return list(rows.values())
+
+    def on_epoch(self, result: dict[str, Any]) -> None:
+        """Record an epoch that a trial reported."""
+        number = int(result["number"])
+        live = self._live.get(number)
+        if live is None:
+            return
+        live.last = result
+        epoch = EpochRecord(
+            trial=number,
+            epoch=int(result["epoch"]),
+            train_loss=result["train_loss"],
+            learning_rate=result["learning_rate"],
+            seconds=result["seconds"],
+            metrics={name: result[name] for name in METRICS},
+        )
+        usage = Usage(**{name: result[f"usage_{name}"] for name in USAGE})
+        live.usage.append(usage)
+        self._run.append(epoch)
+        self._run.append(
+            TelemetryRecord(
+                source="trial",
+                name=str(number),
+                epoch=epoch.epoch,
+                usage=usage,
+                node=result["node"],
+                device=result["device"],
+            )
+        )
+        self._listener.trial_epoch(epoch)
+
+    def on_end(self, number: int, result: dict[str, Any] | None) -> None:
+        """Record that a trial is over; None for a result says that its worker was lost."""
+        if number not in self._live:
+            return
+        if result is None:
+            if not self.interrupted:
+                self._end(number, "FAIL", "the worker process was lost")
+            return
+        if "failed" in result:
+            self._end(number, "FAIL", str(result["failed"]))
+            return
+        self.on_epoch(result)
+        if int(result["epoch"]) >= self._plan.space.schedule.max_epochs:
+            self._end(number, "COMPLETE", None)
+        else:
+            why = "out of budget" if self.out_of_budget else "beaten by others at this epoch"
+            self._end(number, "PRUNED", why)
+
+    def close(self) -> None:
+        """End what the budget has cut off; after an interruption leave it to be resumed."""
+        if self.interrupted:
+            return
+        for number, live in list(self._live.items()):
+            if live.last:
+                self._end(number, "PRUNED", "out of budget")
+            else:
+                self._end(number, "FAIL", "out of budget before the end of its first epoch")
+
+    def _violations(self, values: dict[str, float]) -> dict[str, float]:
+        limits = self._plan.space.constraints
+        return {name: limits[name].violation(values[name]) for name in limits if name in values}
+
+    def _end(self, number: int, state: str, reason: str | None) -> None:
+        live = self._live.pop(number)
+        cost = self._costs[live.settings.model, live.settings.image_size]
+        measured = {**cost.objectives(), **{name: live.last[name] for name in METRICS if name in live.last}}
+        values = {name: measured[name] for name in self._plan.space.objectives if name in measured}
+        violations = self._violations(measured)
+        record = self._trial_record(number, live, state, reason, values, violations)
+        self._run.append(record)
+        if state == "COMPLETE":
+            self._study.tell_complete(number, values, violations)
+        elif state == "PRUNED":
+            self._study.tell_pruned(number, values, reason or "")
+        else:
+            self._study.tell_failed(number, reason or "")
+        self._listener.trial_ended(record)
+
+    def _trial_record(
+        self,
+        number: int,
+        live: _Live,
+        state: str,
+        reason: str | None,
+        values: dict[str, float],
+        violations: dict[str, float],
+    ) -> TrialRecord:
+        loss = live.settings.loss_config
+        return TrialRecord.model_validate(
+            {
+                "number": number,
+                "state": state,
+                "reason": reason,
+                "params": live.asked.params,
+                "seed_point": live.asked.seed_point,
+                "model": live.settings.model,
+                "image_size": live.settings.image_size,
+                "loss": loss.name,
+                "weight_hard": loss.weight_hard,
+                "weight_soft": loss.weight_soft,
+                "temperature": loss.temperature,
+                "epochs": int(live.last.get("epoch", 0)),
+                "values": values,
+                "metrics": {name: live.last[name] for name in METRICS if name in live.last},
+                "constraints": violations,
+                "usage": total_usage(live.usage),
+                "device": live.last.get("device"),
+                "node": live.last.get("node"),
+                "started": live.started,
+                "ended": now(),
+            }
+        )
+
+
+def _flat(epoch: EpochRecord) -> dict[str, Any]:
+    return {"number": epoch.trial, "epoch": epoch.epoch, **epoch.metrics}
+
+
+def total_usage(parts: list[Usage]) -> Usage | None:
+    """Add up what consecutive stretches of work cost; peaks are the highest, missing stays null."""
+    if not parts:
+        return None
+
+    def added(name: str) -> float | None:
+        values = [getattr(part, name) for part in parts if getattr(part, name) is not None]
+        return sum(values) if values else None
+
+    def highest(name: str) -> int | None:
+        return max((getattr(part, name) for part in parts if getattr(part, name) is not None), default=None)
+
+    return Usage(
+        seconds=sum(part.seconds for part in parts),
+        cpu_seconds=added("cpu_seconds"),
+        peak_rss_bytes=highest("peak_rss_bytes"),
+        gpu_seconds=added("gpu_seconds"),
+        peak_gpu_bytes=highest("peak_gpu_bytes"),
+        energy_j=added("energy_j"),
+        gpu_reason=parts[-1].gpu_reason,
+    )

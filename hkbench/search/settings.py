@@ -1,0 +1,90 @@
+"""What one trial needs to know, each with its default: the parameters that a space may search."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hkbench.errors import UsageError, unknown
+from hkbench.models.registry import MODELS
+from hkbench.training.loop import TrainingConfig
+from hkbench.training.losses import LossConfig, loss_config
+from hkbench.training.optimizers import OptimizerConfig
+
+
+class TrialSettings(BaseModel):
+    """All settings of a trial. Names are those of a space's parameters and defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    weights: Literal["auto", "none", "imagenet"] = "auto"
+    frozen_body: bool = False
+    image_size: int = Field(default=64, ge=16, le=512)
+    loss: str = "kd"
+    alpha: float | None = None
+    temperature: float | None = None
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    optimizer: str = "sgd"
+    learning_rate: float = Field(default=0.05, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    batch_size: int = Field(default=64, ge=2)
+    warmup_epochs: float = Field(default=0.5, ge=0)
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+
+    @property
+    def loss_config(self) -> LossConfig:
+        """The loss with its effective weights."""
+        return loss_config(
+            self.loss,
+            alpha=self.alpha,
+            temperature=self.temperature,
+            label_smoothing=self.label_smoothing,
+        )
+
+    @property
+    def starting_weights(self) -> Literal["none", "imagenet"]:
+        """Where the body's weights come from; `auto` takes ImageNet's where they are at hand."""
+        if self.weights == "auto":
+            return "imagenet" if MODELS[self.model].has_imagenet_weights else "none"
+        return self.weights
+
+    def training(self, epochs: int, seed: int) -> TrainingConfig:
+        """Return the recipe for the training engine."""
+        return TrainingConfig(
+            epochs=epochs,
+            batch_size=self.batch_size,
+            optimizer=OptimizerConfig(
+                name=self.optimizer,
+                learning_rate=self.learning_rate,
+                weight_decay=self.weight_decay,
+                momentum=self.momentum,
+            ),
+            loss=self.loss_config,
+            warmup_epochs=self.warmup_epochs,
+            ema_decay=self.ema_decay,
+            seed=seed,
+        )
+
+
+def settings_of(values: dict[str, Any]) -> TrialSettings:
+    """Validate a trial's settings; nothing is built.
+
+    Raises:
+        UsageError: an unknown name or model, a value out of range, a loss without its parameters.
+    """
+    try:
+        settings = TrialSettings.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = ".".join(str(part) for part in problem["loc"])
+        raise UsageError(f"The trial setting '{name}': {problem['msg']}.") from error
+    if settings.model not in MODELS:
+        raise unknown("model", settings.model, MODELS)
+    if settings.image_size < MODELS[settings.model].smallest_image_size:
+        raise UsageError(
+            f"{settings.model} takes pictures of at least {MODELS[settings.model].smallest_image_size} px, "
+            f"found image_size {settings.image_size}."
+        )
+    _ = settings.loss_config
+    return settings

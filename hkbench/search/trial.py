@@ -1,0 +1,143 @@
+"""One trial: a point of the space on its way through its epochs, alone or as a Ray Tune trainable."""
+
+import logging
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from hkbench.models.registry import build
+from hkbench.search.prepare import SharedData
+from hkbench.search.settings import TrialSettings
+from hkbench.telemetry.sampler import Sampler
+from hkbench.training.checkpoint import load_checkpoint, save_checkpoint
+from hkbench.training.loop import EpochResult, Training, TrainingData
+
+log = logging.getLogger(__name__)
+
+REASON_CHARACTERS = 400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What holds for every trial of a search; sent to the workers once for each trial, so only paths."""
+
+    shared: SharedData
+    checkpoints: Path
+    max_epochs: int
+    seed: int
+    threads: int
+    device: str
+
+    def checkpoint(self, number: int) -> Path:
+        """Return where a trial keeps its last epoch."""
+        return self.checkpoints / f"{number:05d}.pt"
+
+
+class TrialRun:
+    """One trial from its first or its last kept epoch on; built when the first epoch is asked for."""
+
+    def __init__(self, job: Job, number: int, settings: TrialSettings, recorded_epochs: int) -> None:
+        self._job = job
+        self._number = number
+        self._settings = settings
+        self._recorded_epochs = recorded_epochs
+
+    def results(self, data: TrainingData) -> Iterator[dict[str, Any]]:
+        """Yield a flat result for each epoch, after its checkpoint is on disk.
+
+        An epoch whose checkpoint was kept but whose result the driver never recorded is reported again
+        from the checkpoint, so that a kill between the two loses nothing.
+        """
+        training = self.build(data)
+        path = self._job.checkpoint(self._number)
+        if self._recorded_epochs or path.exists():
+            state = load_checkpoint(path)
+            training.load_state_dict(state["training"])
+            if training.epoch > self._recorded_epochs:
+                yield dict(state["result"])
+        with Sampler(device_uuid=None) as sampler:
+            for epoch in training.epochs():
+                result = self._result(epoch, sampler)
+                save_checkpoint(path, {"training": training.state_dict(), "result": result})
+                yield result
+
+    def build(self, data: TrainingData) -> Training:
+        """Build the network, its optimiser and its schedule."""
+        device = torch.device(self._job.device)
+        settings = self._settings
+        network = build(
+            settings.model,
+            classes=len(self._job.shared.classes),
+            weights=settings.starting_weights,
+            frozen_body=settings.frozen_body,
+            seed=self._job.seed,
+        )
+        return Training(network, data, settings.training(self._job.max_epochs, self._job.seed), device)
+
+    def _result(self, epoch: EpochResult, sampler: Sampler) -> dict[str, Any]:
+        usage = sampler.lap().model_dump(exclude={"schema_version"})
+        return {
+            "number": self._number,
+            "epoch": epoch.epoch,
+            "train_loss": epoch.train_loss,
+            "learning_rate": epoch.learning_rate,
+            "seconds": epoch.seconds,
+            **epoch.metrics,
+            **{f"usage_{name}": value for name, value in usage.items()},
+            "device": self._job.device,
+            "node": socket.gethostname(),
+        }
+
+
+class RayTrial(tune.Trainable):  # type: ignore[misc]
+    """A `TrialRun` inside a worker that Ray reuses from trial to trial.
+
+    Nothing is built in `setup` or `reset_config`: an exception there would end the trial without its reason.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Keep the config of the worker's first trial."""
+        self._mapped: dict[int, TrainingData] = {}
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Keep the config of the worker's next trial."""
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._job: Job = config["job"]
+        self._costs: dict[str, float] = config["costs"]
+        self._number = int(config["number"])
+        self._settings = TrialSettings.model_validate(config["settings"])
+        self._recorded_epochs = int(config["recorded_epochs"])
+        self._results: Iterator[dict[str, Any]] | None = None
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch and report it, or report why the trial can't go on."""
+        try:
+            if self._results is None:
+                self._results = self._start()
+            result = next(self._results)
+        except Exception as error:  # whatever ends a trial is its record, not the study's end
+            log.exception("trial %d failed", self._number)
+            return {"number": self._number, "failed": _reason(error), "done": True}
+        return {**result, **self._costs, "done": result["epoch"] >= self._job.max_epochs}
+
+    def _start(self) -> Iterator[dict[str, Any]]:
+        torch.set_num_threads(self._job.threads)
+        size = self._settings.image_size
+        if size not in self._mapped:
+            self._mapped[size] = self._job.shared.open(size)
+        run = TrialRun(self._job, self._number, self._settings, self._recorded_epochs)
+        return run.results(self._mapped[size])
+
+
+def _reason(error: Exception) -> str:
+    text = f"{type(error).__name__}: {error}".splitlines()[0] if str(error) else type(error).__name__
+    return text[:REASON_CHARACTERS]

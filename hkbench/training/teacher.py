@@ -1,0 +1,228 @@
+"""Teachers: shipped, cached or trained here, on the train part alone, by the engine that trains students."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load_file, save_file
+
+from hkbench.config import cache_dir
+from hkbench.data.augment import ViewPolicy, sample_views
+from hkbench.data.splits import Split
+from hkbench.data.store import PictureStore
+from hkbench.errors import UsageError
+from hkbench.models.registry import MODELS, Classifier, build
+from hkbench.store import atomic
+from hkbench.store.environment import now
+from hkbench.store.records import EpochRecord, Metrics
+from hkbench.training.loop import EpochResult, Training, TrainingConfig, TrainingData
+from hkbench.training.losses import LossConfig
+from hkbench.training.optimizers import OptimizerConfig
+
+VIEWS_OF_A_TEACHER = 16
+OnEpoch = Callable[[EpochResult], None]
+
+
+class TeacherRecipe(BaseModel):
+    """How a teacher is made; part of the key under which it is kept.
+
+    `patience` is the number of epochs without a better validation accuracy after which training ends;
+    the best epoch's weights are kept.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = "efficientnet_lite0"
+    image_size: int = Field(default=96, ge=16, le=512)
+    max_epochs: int = Field(default=24, ge=1)
+    patience: int = Field(default=4, ge=1)
+    batch_size: int = Field(default=64, ge=2)
+    optimizer: str = "sgd"
+    learning_rate: float = Field(default=0.05, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    seed: int = 0
+
+
+class TeacherRecord(BaseModel):
+    """`teacher.json`, beside the weights: what was trained, on what, and how well it does."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = 1
+    recipe: TeacherRecipe
+    data: str
+    fingerprint: str
+    split_hash: str
+    classes: list[str]
+    validation: Metrics
+    best_epoch: int
+    epochs: list[EpochRecord]
+    seconds: float
+    sha256: str
+    created: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A trained teacher: its weights' file and its record."""
+
+    weights: Path
+    record: TeacherRecord
+    shipped: bool
+
+    def network(self) -> Classifier:
+        """Build the network with the trained weights, in eval mode, float32."""
+        network = build(self.record.recipe.model, classes=len(self.record.classes))
+        state = {name: _as_float32(tensor) for name, tensor in load_file(self.weights).items()}
+        network.load_state_dict(state)
+        return network.eval()
+
+
+def _as_float32(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def teacher_key(recipe: TeacherRecipe, fingerprint: str, split_hash: str) -> str:
+    """Return the name under which a teacher is kept: the hash of its recipe, data and split."""
+    described = json.dumps([recipe.model_dump(), fingerprint, split_hash], sort_keys=True)
+    return hashlib.sha256(described.encode()).hexdigest()[:24]
+
+
+def find_teacher(recipe: TeacherRecipe, fingerprint: str, split_hash: str) -> Teacher | None:
+    """Return the shipped or cached teacher for just this recipe, data and split; None if there is none."""
+    key = teacher_key(recipe, fingerprint, split_hash)
+    shipped = Path(str(resources.files("hkbench.training"))) / "shipped" / key
+    for folder, is_shipped in ((shipped, True), (cache_dir() / "teachers" / key, False)):
+        if (folder / "teacher.json").is_file():
+            return load_teacher(folder, shipped=is_shipped)
+    return None
+
+
+def load_teacher(folder: Path, *, shipped: bool = False) -> Teacher:
+    """Read a teacher from the folder that `train_teacher` wrote.
+
+    Raises:
+        UsageError: a file is missing or isn't the one that the record names.
+    """
+    weights = folder / "model.safetensors"
+    try:
+        record = TeacherRecord.model_validate_json((folder / "teacher.json").read_text(encoding="utf-8"))
+        found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder} holds no teacher that can be read: {error}") from error
+    if found != record.sha256:
+        raise UsageError(f"{weights} is not the file that teacher.json describes. Remove {folder}.")
+    return Teacher(weights=weights, record=record, shipped=shipped)
+
+
+def train_teacher(
+    recipe: TeacherRecipe,
+    store: PictureStore,
+    split: Split,
+    *,
+    device: torch.device,
+    folder: Path | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Teacher:
+    """Train a teacher until validation stops rising or its epochs end, and keep the best epoch's weights.
+
+    Args:
+        recipe: what to train.
+        store: pictures at the recipe's size.
+        split: its train part is trained on, its validation part decides when to stop.
+        device: where to train.
+        folder: where to keep it; the cache by default.
+        on_epoch: called after each epoch.
+    """
+    started = time.perf_counter()
+    training = _teacher_training(recipe, store, split, device)
+    best: dict[str, torch.Tensor] = {}
+    epochs: list[EpochRecord] = []
+    best_epoch, best_metrics = 0, Metrics()
+    for result in training.epochs():
+        epochs.append(_epoch_record(result))
+        if on_epoch is not None:
+            on_epoch(result)
+        if not best or result.metrics["accuracy"] > best_metrics["accuracy"]:
+            best_epoch, best_metrics = result.epoch, result.metrics
+            best = {name: tensor.cpu().clone() for name, tensor in training.trained.state_dict().items()}
+        elif result.epoch - best_epoch >= recipe.patience:
+            break
+    key = teacher_key(recipe, store.fingerprint, split.hash)
+    folder = folder or cache_dir() / "teachers" / key
+    weights = folder / "model.safetensors"
+    _save_half(best, weights)
+    record = TeacherRecord(
+        recipe=recipe,
+        data=store.key,
+        fingerprint=store.fingerprint,
+        split_hash=split.hash,
+        classes=list(store.classes),
+        validation=best_metrics,
+        best_epoch=best_epoch,
+        epochs=epochs,
+        seconds=time.perf_counter() - started,
+        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        created=now(),
+    )
+    atomic.write_text(folder / "teacher.json", record.model_dump_json(indent=2) + "\n")
+    return Teacher(weights=weights, record=record, shipped=False)
+
+
+def _teacher_training(
+    recipe: TeacherRecipe, store: PictureStore, split: Split, device: torch.device
+) -> Training:
+    entry = MODELS[recipe.model]
+    network = build(
+        recipe.model,
+        classes=len(store.classes),
+        weights="imagenet" if entry.has_imagenet_weights else "none",
+        seed=recipe.seed,
+    )
+    views = sample_views(VIEWS_OF_A_TEACHER, len(split.train), recipe.seed, ViewPolicy())
+    data = TrainingData(
+        pictures=store.pictures,
+        labels=store.labels,
+        train=split.train,
+        validation=split.validation,
+        views=views.parameters,
+    )
+    config = TrainingConfig(
+        epochs=recipe.max_epochs,
+        batch_size=recipe.batch_size,
+        optimizer=OptimizerConfig(
+            name=recipe.optimizer, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay
+        ),
+        loss=LossConfig(name="hard", label_smoothing=recipe.label_smoothing),
+        warmup_epochs=1.0,
+        seed=recipe.seed,
+    )
+    return Training(network, data, config, device)
+
+
+def _epoch_record(result: EpochResult) -> EpochRecord:
+    return EpochRecord(
+        trial="teacher",
+        epoch=result.epoch,
+        train_loss=result.train_loss,
+        learning_rate=result.learning_rate,
+        seconds=result.seconds,
+        metrics=result.metrics,
+    )
+
+
+def _save_half(state: dict[str, torch.Tensor], path: Path) -> None:
+    """Write a state dict with its floats in float16, contiguous, as a whole file."""
+    halved = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in state.items()
+    }
+    with atomic.replacing(path) as temporary:
+        save_file(halved, temporary)
