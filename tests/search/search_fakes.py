@@ -1,0 +1,93 @@
+"""What the search's tests share: a tiny space, its costs, and a listener that keeps what it is told."""
+
+import yaml
+
+from hkbench.search.costs import ArchitectureCost
+from hkbench.search.plan import SearchPlan
+from hkbench.search.space import load_space
+
+MODELS = ("household_s", "baseline_cnn")
+COSTS = {
+    ("household_s", 32): ArchitectureCost(artifact_bytes=200_000, latency_ms=1.0, parameters=50_000),
+    ("baseline_cnn", 32): ArchitectureCost(artifact_bytes=1_400_000, latency_ms=2.0, parameters=350_000),
+}
+SPACE = {
+    "name": "tiny",
+    "about": "a space for tests",
+    "parameters": {
+        "model": {"type": "categorical", "choices": list(MODELS)},
+        "loss": {"type": "categorical", "choices": ["kd", "hard"]},
+        "temperature": {"type": "float", "low": 1, "high": 10, "log": True, "when": {"loss": "kd"}},
+        "alpha": {"type": "float", "low": 0, "high": 0.9, "when": {"loss": "kd"}},
+    },
+    "objectives": {"accuracy": "maximize", "artifact_bytes": "minimize", "latency_ms": "minimize"},
+    "start_with": [
+        {
+            "name": "study",
+            "source": "S12",
+            "params": {"model": "household_s", "loss": "kd", "temperature": 2, "alpha": 0.3},
+        }
+    ],
+    "schedule": {"trials": 3, "max_epochs": 2, "grace": 1, "reduction": 3},
+    "teacher": {"model": "household_m", "image_size": 32, "max_epochs": 3, "patience": 1},
+    "defaults": {"image_size": 32, "batch_size": 16},
+}
+
+
+def write_space(folder, **changes):
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**SPACE, **changes}))
+    return path
+
+
+def tiny_plan(folder, **changes):
+    space = load_space(str(write_space(folder, **changes.pop("space", {}))))
+    return SearchPlan(space=space, out=folder / "run", **changes)
+
+
+class Heard:
+    """A listener that keeps what it is told."""
+
+    def __init__(self):
+        self.phases, self.started, self.epochs, self.ended = [], [], [], []
+
+    def phase(self, name):
+        self.phases.append(name)
+
+    def advance(self, done, total):
+        assert 0 < done <= total
+
+    def teacher_epoch(self, result, recipe):
+        self.epochs.append(("teacher", result.epoch))
+
+    def trial_started(self, number, settings, seed_point):
+        self.started.append((number, seed_point))
+
+    def trial_epoch(self, epoch):
+        self.epochs.append((epoch.trial, epoch.epoch))
+
+    def trial_ended(self, trial):
+        self.ended.append(trial)
+
+
+def result_of(number, epoch, accuracy=0.5):
+    return {
+        "number": number,
+        "epoch": epoch,
+        "train_loss": 1.0,
+        "learning_rate": 0.1,
+        "seconds": 2.0,
+        "accuracy": accuracy,
+        "top5": 0.9,
+        "macro_f1": accuracy,
+        "log_loss": 1.5,
+        "usage_seconds": 2.0,
+        "usage_cpu_seconds": 1.5,
+        "usage_peak_rss_bytes": 1000 * epoch,
+        "usage_gpu_seconds": None,
+        "usage_peak_gpu_bytes": None,
+        "usage_energy_j": None,
+        "usage_gpu_reason": "no GPU",
+        "device": "cpu",
+        "node": "here",
+    }
