@@ -2,8 +2,10 @@
 
 import logging
 import sys
+from typing import NoReturn
 
 import typer
+from rich.text import Text
 
 from hkbench import __version__
 from hkbench.cli import benchmark, data, report, search
@@ -41,7 +43,13 @@ def main() -> None:
     try:
         app()
     except HkbenchError as error:
-        if "--debug" in sys.argv:
-            raise
-        err.print(f"[bold red]error:[/] {error}", markup=True)
-        sys.exit(error.exit_code)
+        _end(error, str(error), error.exit_code)
+    except OSError as error:
+        _end(error, f"{error.filename or 'A file'}: {error.strerror or error}", HkbenchError.exit_code)
+
+
+def _end(error: Exception, text: str, exit_code: int) -> NoReturn:
+    if "--debug" in sys.argv:
+        raise error
+    err.print(Text.assemble(("error: ", "bold red"), text))
+    sys.exit(exit_code)

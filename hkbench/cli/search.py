@@ -2,19 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hkbench.cli.console import err, out, print_json
-from hkbench.cli.live import LiveTable, PlainLines, minutes
 from hkbench.cli.tables import final_table, study_table
 from hkbench.errors import UsageError
-from hkbench.report.page import build_report
-from hkbench.search.plan import SearchPlan, default_concurrency, parse_duration
-from hkbench.search.search import run_search
-from hkbench.search.space import load_space
-from hkbench.training.teacher import TeacherRecipe
+
+if TYPE_CHECKING:
+    from hkbench.search.plan import SearchPlan
 
 
 def search(
@@ -52,6 +49,11 @@ def search(
 
     Example: hkbench search --space distill --data pictures/ --budget 30m --out results/shop
     """
+    # What trains is imported when it is needed: torch and Ray take seconds, and --help has none to give.
+    from hkbench.search.plan import SearchPlan, default_concurrency, parse_duration
+    from hkbench.search.space import load_space
+    from hkbench.training.teacher import TeacherRecipe
+
     overrides = _overrides(set_key or [], trials, epochs, budget)
     loaded = load_space(space, overrides)
     concurrency, threads = default_concurrency(device)
@@ -81,7 +83,11 @@ def search(
     _run(plan, json_)
 
 
-def _run(plan: SearchPlan, json_: bool) -> None:
+def _run(plan: "SearchPlan", json_: bool) -> None:
+    from hkbench.cli.live import LiveTable, PlainLines, minutes
+    from hkbench.report.page import build_report
+    from hkbench.search.search import run_search
+
     view = LiveTable(plan) if err.is_terminal else PlainLines(plan)
     with view:
         result = run_search(plan, view)

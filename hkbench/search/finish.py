@@ -42,13 +42,18 @@ class Finalist:
     trial: TrialRecord | None = None
 
 
-def frontier(trials: list[TrialRecord], objectives: dict[str, str]) -> list[TrialRecord]:
-    """Return the complete, feasible trials that no other beats in every objective, by number."""
-    fit = [
+def feasible(trials: list[TrialRecord]) -> list[TrialRecord]:
+    """Return the trials that ran to their end and break no limit."""
+    return [
         trial
         for trial in trials
         if trial.state == "COMPLETE" and all(by <= 0 for by in trial.constraints.values())
     ]
+
+
+def frontier(trials: list[TrialRecord], objectives: dict[str, str]) -> list[TrialRecord]:
+    """Return the complete, feasible trials that no other beats in every objective, by number."""
+    fit = feasible(trials)
     if not fit:
         return []
     losses = np.array([losses_of(trial.values, objectives) for trial in fit])
@@ -64,10 +69,14 @@ def losses_of(values: dict[str, float | None], objectives: dict[str, str]) -> li
     return found
 
 
-def best_student(trials: list[TrialRecord], objectives: dict[str, str]) -> TrialRecord | None:
-    """Return the frontier's most accurate trial that had a teacher."""
-    taught = [trial for trial in frontier(trials, objectives) if trial.weight_soft > 0]
-    return max(taught, key=lambda trial: trial.metrics["accuracy"], default=None)
+def best_student(trials: list[TrialRecord]) -> TrialRecord | None:
+    """Return the most accurate complete, feasible trial that had a teacher; the smallest of equals."""
+    taught = [trial for trial in feasible(trials) if trial.weight_soft > 0]
+    return max(
+        taught,
+        key=lambda trial: (trial.metrics["accuracy"], -(trial.values.get("artifact_bytes") or 0)),
+        default=None,
+    )
 
 
 def twin_params(student: TrialRecord) -> dict[str, object]:
@@ -79,7 +88,7 @@ def twin_params(student: TrialRecord) -> dict[str, object]:
 
 
 def finalists(plan: SearchPlan, prepared: Prepared, job: Job, run: RunDirectory) -> Iterator[Finalist]:
-    """Yield the teacher, the frontier and the no-teacher twin of the best student, with trained weights."""
+    """Yield the teacher, the frontier, the best student and its no-teacher twin, with trained weights."""
     record = prepared.teacher.record
     yield Finalist(
         id=TEACHER,
@@ -92,12 +101,10 @@ def finalists(plan: SearchPlan, prepared: Prepared, job: Job, run: RunDirectory)
     trials = run.trials()
     objectives: dict[str, str] = dict(plan.space.objectives)
     chosen = {trial.number: trial for trial in frontier(trials, objectives)}
-    student = best_student(trials, objectives)
+    student = best_student(trials)
     if student is not None:
-        wanted = twin_params(student)
-        chosen |= {
-            trial.number: trial for trial in trials if trial.params == wanted and trial.state == "COMPLETE"
-        }
+        chosen[student.number] = student
+        chosen |= {trial.number: trial for trial in feasible(trials) if trial.params == twin_params(student)}
     for number in sorted(chosen):
         trial = chosen[number]
         yield Finalist(
@@ -212,7 +219,7 @@ def measure(plan: SearchPlan, run: RunDirectory, advance: Callable[[int, int], N
     """Measure every exported file on the plan's device, alone on the machine."""
     benchmark_run(
         run,
-        devices=[plan.device.partition(":")[0]],
+        devices=[plan.device],
         batches=(1,),
         threads=1,
         time_limit_s=MEASURE_SECONDS,

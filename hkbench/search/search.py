@@ -171,7 +171,7 @@ def _never_stopping(search: _Search) -> ParetoHalving:
 def _missing_twin(search: _Search) -> tuple[dict[str, object], str] | None:
     """Return the twin of the best student and its name, unless it was trained to the end already."""
     trials = search.run.trials()
-    student = best_student(trials, dict(search.plan.space.objectives))
+    student = best_student(trials)
     if student is None or "loss" not in search.plan.space.parameters:
         return None
     params = twin_params(student)

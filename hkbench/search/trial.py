@@ -13,6 +13,7 @@ from ray import tune
 from hkbench.models.registry import build
 from hkbench.search.prepare import SharedData
 from hkbench.search.settings import TrialSettings
+from hkbench.telemetry.nvml import cuda_uuid
 from hkbench.telemetry.sampler import Sampler
 from hkbench.training.checkpoint import load_checkpoint, save_checkpoint
 from hkbench.training.loop import EpochResult, Training, TrainingData
@@ -60,7 +61,7 @@ class TrialRun:
             training.load_state_dict(state["training"])
             if training.epoch > self._recorded_epochs:
                 yield dict(state["result"])
-        with Sampler(device_uuid=None) as sampler:
+        with Sampler(device_uuid=_uuid(training.device)) as sampler:
             for epoch in training.epochs():
                 result = self._result(epoch, sampler)
                 save_checkpoint(path, {"training": training.state_dict(), "result": result})
@@ -136,6 +137,10 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]
             self._mapped[size] = self._job.shared.open(size)
         run = TrialRun(self._job, self._number, self._settings, self._recorded_epochs)
         return run.results(self._mapped[size])
+
+
+def _uuid(device: torch.device) -> str | None:
+    return None if device.type == "cpu" else cuda_uuid(device.index or 0)
 
 
 def _reason(error: Exception) -> str:

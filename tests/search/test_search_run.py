@@ -1,0 +1,121 @@
+"""A whole search on a small folder of pictures: trials on Ray workers, exports, records, resume."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from search_fakes import Heard, tiny_plan
+
+from hkbench.analysis.predictions import metrics_of, read_predictions
+from hkbench.errors import UsageError
+from hkbench.search.search import run_search
+from hkbench.store.records import BenchmarkRecord, TelemetryRecord
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+COLOURS = {"mug": (200, 60, 60), "rug": (60, 200, 60), "vase": (60, 60, 200)}
+A_CLASS = 30
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Three classes of noisy pictures in their own colours, with one file that is no picture."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir()
+        for number in range(A_CLASS):
+            noise = rng.integers(-50, 50, (40, 40, 3))
+            pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number:02d}.png")
+    (folder / "mug" / "broken.png").write_bytes(b"no picture at all")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, pictures):
+    """One finished search; its folder, plan, listener and result."""
+    folder = tmp_path_factory.mktemp("search")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HKBENCH_CACHE", str(folder / "cache"))
+        plan = tiny_plan(folder, data=str(pictures), concurrency=2, views=2)
+        heard = Heard()
+        result = run_search(plan, heard)
+        yield plan, heard, result
+
+
+def test_a_search_goes_through_its_phases_and_ends_its_trials(finished):
+    _, heard, result = finished
+    assert heard.phases == [
+        "pictures",
+        "teacher",
+        "teacher logits",
+        "architectures",
+        "search",
+        "twin without teacher",
+        "export",
+        "measure",
+    ]
+    trials = result.run.trials()
+    assert len(trials) == 4
+    assert trials[-1].seed_point.startswith("twin of")
+    assert all(trial.state in ("COMPLETE", "PRUNED") for trial in trials)
+    record = result.run.read_run()
+    assert record.status == "finished"
+    assert record.data.rejected == 1
+    assert set(record.phase_seconds) == set(heard.phases)
+
+
+def test_every_figure_of_a_model_is_of_its_own_file(finished):
+    _, _, result = finished
+    rows = {row.sha256: row for row in result.run.read(BenchmarkRecord)}
+    blocks = {(block.model_id, block.part): block for block in read_predictions(result.run.predictions)}
+    assert {model.role for model in result.models} == {"teacher", "student", "no-teacher"}
+    for model in result.models:
+        file = result.run.models / model.id / model.files["onnx"]
+        assert file.stat().st_size == model.size_bytes
+        assert rows[model.sha256].p50_ms > 0
+        for part in model.parts:
+            block = blocks[model.id, part.part]
+            assert part.metrics == metrics_of(block.logits, block.labels)
+
+
+def test_workers_are_reused_and_every_epoch_has_its_cost(finished):
+    _, _, result = finished
+    rows = [row for row in result.run.read(TelemetryRecord) if row.source == "trial"]
+    assert len(rows) == sum(trial.epochs for trial in result.run.trials())
+    assert all(row.usage.cpu_seconds > 0 and row.usage.peak_rss_bytes > 0 for row in rows)
+    assert all(row.usage.gpu_seconds is None and row.usage.gpu_reason for row in rows)
+
+
+def test_nothing_of_ray_is_left_in_the_run_directory(finished):
+    _, _, result = finished
+    names = {path.name for path in result.run.path.iterdir()}
+    assert "ray" not in names
+    assert {"run.json", "study.log", "trials.jsonl", "epochs.jsonl", "benchmark.jsonl", "models"} <= names
+
+
+def test_a_run_directory_in_use_is_refused(finished):
+    plan, heard, _ = finished
+    with pytest.raises(UsageError, match="holds a search already"):
+        run_search(plan, heard)
+
+
+def test_another_studys_run_directory_is_refused_with_the_difference(finished):
+    from dataclasses import replace
+
+    plan, heard, _ = finished
+    with pytest.raises(UsageError, match="another study's: seed is 0, asked for 5"):
+        run_search(replace(plan, resume=True, seed=5), heard)
+
+
+def test_resuming_a_finished_search_trains_nothing_again(finished):
+    from dataclasses import replace
+
+    plan, _, before = finished
+    heard = Heard()
+    after = run_search(replace(plan, resume=True), heard)
+    assert heard.started == []
+    assert [m.sha256 for m in after.models] == [m.sha256 for m in before.models]
+    assert json.loads(after.run.run_file.read_text())["status"] == "finished"
