@@ -1,0 +1,33 @@
+"""What every benchmark module prints, and how its command line reads."""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A figure that was measured in this run, beside its target. Shares are fractions: 3 % is 0.03."""
+
+    name: str
+    value: float
+    unit: str
+    target: str
+    holds: bool
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def main(measure: Callable[[bool], Claim]) -> None:
+    """Run `measure(quick)` and print what it found, as a line or as one JSON object."""
+    parser = argparse.ArgumentParser(description=measure.__doc__)
+    parser.add_argument("--quick", action="store_true", help="at most 45 seconds on 2 cores")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    flags = parser.parse_args()
+    claim = measure(flags.quick)
+    if flags.json:
+        print(json.dumps(asdict(claim)))
+    else:
+        verdict = "holds" if claim.holds else "does NOT hold"
+        print(f"{claim.name}: {claim.value:.4g} {claim.unit}, target {claim.target}: {verdict}")
