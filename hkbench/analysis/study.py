@@ -1,4 +1,4 @@
-"""The figures of the study behind hkbench, as published. They are of other pictures: never divided by ours."""
+"""The study behind hkbench in figures, as published: of other pictures, so never divided by ours."""
 
 from dataclasses import dataclass
 

@@ -1,0 +1,105 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, log_loss, top_k_accuracy_score
+
+from hkbench.analysis.predictions import (
+    PredictionBlock,
+    correct,
+    metrics_of,
+    read_predictions,
+    write_predictions,
+)
+from hkbench.errors import UsageError
+
+
+def block(model_id: str, part: str = "test", n: int = 4, classes: int = 3) -> PredictionBlock:
+    generator = np.random.default_rng(len(model_id) + n)
+    return PredictionBlock(
+        model_id=model_id,
+        part=part,
+        picture_ids=[f"картинка-{i}" for i in range(n)],
+        groups=None if part == "test" else [f"product-{i // 2}" for i in range(n)],
+        labels=generator.integers(0, classes, n),
+        logits=generator.normal(size=(n, classes)).astype(np.float16),
+    )
+
+
+def test_what_is_written_is_read_in_the_same_order(tmp_path: Path) -> None:
+    written = [block("zebra"), block("ant", "validation", 6), block("ant", n=5)]
+    write_predictions(tmp_path / "predictions.parquet", written)
+    found = read_predictions(tmp_path / "predictions.parquet")
+    assert [(one.model_id, one.part, len(one.labels)) for one in found] == [
+        ("zebra", "test", 4),
+        ("ant", "validation", 6),
+        ("ant", "test", 5),
+    ]
+    for one, other in zip(found, written, strict=True):
+        assert one.picture_ids == other.picture_ids
+        assert one.groups == other.groups
+        assert one.labels.tolist() == other.labels.tolist()
+        assert one.logits.dtype == np.float16
+        assert (one.logits == other.logits).all()
+
+
+def test_no_file_is_no_blocks(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "none.parquet", [])
+    assert read_predictions(tmp_path / "none.parquet") == []
+
+
+def test_a_file_cut_short_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.parquet"
+    write_predictions(path, [block("a")])
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UsageError, match=r"predictions\.parquet"):
+        read_predictions(path)
+
+
+def test_blocks_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.parquet"
+    with pytest.raises(ValueError, match="number of classes"):
+        write_predictions(path, [block("a"), block("b", classes=5)])
+    with pytest.raises(ValueError, match="differ in length"):
+        write_predictions(path, [replace(block("a"), picture_ids=["one"])])
+    assert not path.exists()
+
+
+@given(st.integers(1, 40), st.integers(6, 9), st.integers(0, 2**32 - 1))
+def test_metrics_are_those_of_scikit_learn(n: int, classes: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(scale=3, size=(n, classes)).astype(np.float16)
+    labels = generator.integers(0, classes, n)
+    found = metrics_of(logits, labels)
+    exact = logits.astype(np.float64)
+    shares = np.exp(exact) / np.exp(exact).sum(axis=1, keepdims=True)
+    every = list(range(classes))
+    assert found["accuracy"] == pytest.approx(accuracy_score(labels, exact.argmax(1)))
+    assert found["macro_f1"] == pytest.approx(f1_score(labels, exact.argmax(1), average="macro"))
+    assert found["log_loss"] == pytest.approx(log_loss(labels, shares, labels=every))
+    if len({tuple(row) for row in exact.T.tolist()}) == classes and all(
+        len(set(row)) == classes for row in exact.tolist()
+    ):
+        assert found["top5"] == pytest.approx(top_k_accuracy_score(labels, exact, k=5, labels=every))
+
+
+def test_top5_of_three_classes_is_one() -> None:
+    assert metrics_of(np.eye(3), np.array([1, 2, 0]))["top5"] == 1.0
+
+
+def test_huge_logits_have_a_finite_loss() -> None:
+    found = metrics_of(np.array([[60000.0, -60000.0]]), np.array([1]))
+    assert found["log_loss"] == pytest.approx(120000, rel=1e-3)
+
+
+def test_metrics_of_no_picture_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one picture"):
+        metrics_of(np.empty((0, 3)), np.empty(0, dtype=np.int64))
+
+
+def test_correct_is_the_accuracy_picture_by_picture() -> None:
+    one = block("a", n=20)
+    assert correct(one).mean() == metrics_of(one.logits, one.labels)["accuracy"]

@@ -1,0 +1,91 @@
+from pathlib import Path
+
+from synthetic_run import MakeRun, answers, run_record
+
+from hkbench.analysis.predictions import metrics_of, write_predictions
+from hkbench.report.headline import cautions, headline
+from hkbench.report.load import load_run
+from hkbench.store.records import PartMetrics
+from hkbench.store.rundir import RunDirectory
+
+
+def with_accuracies(run: RunDirectory, student: float, teacher: float) -> RunDirectory:
+    """Give the best student and the teacher these accuracies on both parts."""
+    blocks = [
+        answers(id_, part, accuracy, 690, seed)
+        for seed, (id_, accuracy) in enumerate({"student-12": student, "teacher": teacher}.items())
+        for part in ("validation", "test")
+    ]
+    write_predictions(run.predictions, blocks)
+    for model in run.model_records():
+        parts = [
+            PartMetrics(part=one.part, pictures=690, metrics=metrics_of(one.logits, one.labels))
+            for one in blocks
+            if one.model_id == model.id
+        ]
+        run.write_model(model.model_copy(update={"parts": parts or model.parts}))
+    return run
+
+
+def test_it_compares_the_best_student_with_its_teacher(finished_run: RunDirectory) -> None:
+    said = headline(load_run(finished_run))
+    assert said.startswith(
+        "Student efficientnet_lite0_cut4 (trial #12) is 3.56 times smaller and 3.13 times faster "
+        "(cpu, batch 1) than its teacher efficientnet_lite0,"
+    )
+    assert "690 pictures of the test part" in said
+
+
+def test_an_interval_around_zero_is_called_no_difference(make_run: MakeRun) -> None:
+    said = headline(load_run(with_accuracies(make_run(), student=0.9, teacher=0.9)))
+    assert "no difference in error shown" in said
+    assert "−" in said
+
+
+def test_a_worse_student_costs_points(make_run: MakeRun) -> None:
+    said = headline(load_run(with_accuracies(make_run(), student=0.85, teacher=0.95)))
+    assert "for 10.0 points more error (95 % interval" in said
+
+
+def test_a_better_student_saves_points(make_run: MakeRun) -> None:
+    said = headline(load_run(with_accuracies(make_run(), student=0.95, teacher=0.85)))
+    assert "for 10.0 points less error (95 % interval" in said
+
+
+def test_without_predictions_no_interval_is_claimed(make_run: MakeRun) -> None:
+    run = make_run()
+    run.predictions.unlink()
+    said = headline(load_run(run))
+    assert "points more error on the test part (no interval" in said
+
+
+def test_without_latencies_nothing_is_said_of_speed(make_run: MakeRun) -> None:
+    run = make_run()
+    (run.path / "benchmark.jsonl").unlink()
+    assert "3.56 times smaller than its teacher" in headline(load_run(run))
+
+
+def test_without_a_teacher_the_student_stands_alone(make_run: MakeRun) -> None:
+    run = make_run()
+    (run.models / "teacher" / "model.json").unlink()
+    said = headline(load_run(run))
+    assert said == (
+        "Student efficientnet_lite0_cut4 (trial #12): 3.90 MB, 3.10 ms (cpu, batch 1), "
+        "12.9 % error on the test part."
+    )
+
+
+def test_a_weak_teacher_is_named(make_run: MakeRun) -> None:
+    run = with_accuracies(make_run(), student=0.8, teacher=0.6)
+    assert any("no better on validation" in said for said in cautions(load_run(run)))
+
+
+def test_a_good_teacher_and_a_finished_run_need_no_caution(finished_run: RunDirectory) -> None:
+    assert cautions(load_run(finished_run)) == []
+
+
+def test_warnings_of_the_run_and_its_end_are_told(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.write_run(run_record("run", status="interrupted", warnings=["Two pictures were bad."]))
+    assert cautions(load_run(run))[0] == "Two pictures were bad."
+    assert "interrupted" in cautions(load_run(run))[1]
