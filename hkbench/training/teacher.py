@@ -40,13 +40,13 @@ class TeacherRecipe(BaseModel):
 
     model: str = "efficientnet_lite0"
     image_size: int = Field(default=96, ge=16, le=512)
-    max_epochs: int = Field(default=24, ge=1)
-    patience: int = Field(default=4, ge=1)
+    max_epochs: int = Field(default=20, ge=1)
+    patience: int = Field(default=5, ge=1)
     batch_size: int = Field(default=64, ge=2)
     optimizer: str = "sgd"
     learning_rate: float = Field(default=0.05, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     seed: int = 0
 
 
