@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from hkbench.analysis.study import STUDY
-from hkbench.store.records import BenchmarkRecord, ModelRecord
+from hkbench.store.records import BenchmarkRecord
 from hkbench.store.rundir import RunDirectory
 
 MEGA = 1e6
@@ -15,22 +15,17 @@ def final_table(run: RunDirectory) -> Table:
     table = Table(title=f"{run.path.name}: the exported files", title_justify="left")
     for name in ("file", "network", "MB", "latency p50", "validation", "test"):
         table.add_column(name, justify="left" if name in ("file", "network") else "right")
-    models = sorted(run.model_records(), key=lambda model: -accuracy_of(model, "validation"))
+    models = sorted(run.model_records(), key=lambda model: -model.accuracy("validation"))
     for model in models:
         table.add_row(
             f"{model.id} ({model.role})" if model.role != model.id else model.id,
             f"{model.model} {model.image_size}px",
             f"{model.size_bytes / MEGA:.2f}",
             _latency(rows.get(model.sha256)),
-            f"{accuracy_of(model, 'validation'):.1%}",
-            f"{accuracy_of(model, 'test'):.1%}",
+            f"{model.accuracy('validation'):.1%}",
+            f"{model.accuracy('test'):.1%}",
         )
     return table
-
-
-def accuracy_of(model: ModelRecord, part: str) -> float:
-    """Return the accuracy of a model's file on a part."""
-    return next(found.metrics["accuracy"] for found in model.parts if found.part == part)
 
 
 def _latency(row: BenchmarkRecord | None) -> str:

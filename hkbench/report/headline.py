@@ -39,15 +39,8 @@ def headline(loaded: LoadedRun) -> str:
 
 
 def cautions(loaded: LoadedRun) -> list[str]:
-    """Return what a reader must know beside the headline: a weak teacher, the run's own warnings."""
+    """Return what a reader must know beside the headline: the run's own warnings, such as a weak teacher."""
     said = list(loaded.run.warnings)
-    teacher, twin = _best(loaded, "teacher"), _best(loaded, "no-teacher")
-    if teacher and twin and teacher["validation_error"] >= twin["validation_error"]:
-        said.append(
-            f"The teacher is no better on validation than the student that learned without one: "
-            f"{percent(teacher['validation_error'])} error against {percent(twin['validation_error'])}. "
-            "Distilling from it can't be expected to help."
-        )
     if loaded.run.status != "finished":
         said.append(f"{UNFINISHED[loaded.run.status]}: the page shows what it has left so far.")
     return said

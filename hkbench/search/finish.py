@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import save_file
-from torch import nn
+from safetensors.torch import save
 
 from hkbench.analysis.frontier import non_dominated
 from hkbench.analysis.predictions import PredictionBlock, metrics_of, write_predictions
@@ -15,7 +14,7 @@ from hkbench.config import usable_cores
 from hkbench.data.store import PictureStore
 from hkbench.export.onnx import Artifact, check_export, export_onnx
 from hkbench.export.session import OnnxClassifier
-from hkbench.models.registry import build
+from hkbench.models.registry import Classifier, build
 from hkbench.search.plan import SearchPlan
 from hkbench.search.prepare import Prepared
 from hkbench.search.trial import Job
@@ -35,7 +34,7 @@ class Finalist:
 
     id: str
     role: str
-    network: nn.Module
+    network: Classifier
     model: str
     image_size: int
     epochs: int
@@ -118,7 +117,7 @@ def finalists(plan: SearchPlan, prepared: Prepared, job: Job, run: RunDirectory)
         )
 
 
-def _trained(plan: SearchPlan, job: Job, trial: TrialRecord) -> nn.Module:
+def _trained(plan: SearchPlan, job: Job, trial: TrialRecord) -> Classifier:
     settings = plan.space.settings(trial.params)
     network = build(settings.model, classes=len(job.shared.classes), frozen_body=settings.frozen_body)
     state = load_checkpoint(job.checkpoint(trial.number))["training"]
@@ -158,9 +157,9 @@ def ship(
 
 def _export(finalist: Finalist, store: PictureStore, prepared: Prepared, run: RunDirectory) -> Artifact:
     folder = run.models / finalist.id
+    state = {name: tensor.contiguous() for name, tensor in finalist.network.state_dict().items()}
     with replacing(folder / "model.safetensors") as temporary:
-        state = {name: tensor.contiguous() for name, tensor in finalist.network.state_dict().items()}
-        save_file(state, temporary)
+        temporary.write_bytes(save(state))
     write_text(folder / "labels.txt", "\n".join(store.classes) + "\n")
     artifact = export_onnx(
         finalist.network,
@@ -225,3 +224,18 @@ def measure(plan: SearchPlan, run: RunDirectory, advance: Callable[[int, int], N
         time_limit_s=MEASURE_SECONDS,
         advance=advance,
     )
+
+
+def weak_teacher(models: list[ModelRecord]) -> list[str]:
+    """Warn where the teacher is no better on validation than the best student that had none."""
+    accuracy = {
+        role: max((model.accuracy("validation") for model in models if model.role == role), default=None)
+        for role in ("teacher", "no-teacher")
+    }
+    teacher, alone = accuracy["teacher"], accuracy["no-teacher"]
+    if teacher is None or alone is None or teacher > alone:
+        return []
+    return [
+        "The teacher is no better on validation than the best student that learned without one: "
+        f"{teacher:.1%} against {alone:.1%} accuracy. Distilling from it can't be expected to help."
+    ]

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from hkbench.errors import NoTrialCompletedError, StoppedError, UsageError
 from hkbench.search.costs import Architecture, ArchitectureCost, measure_costs
-from hkbench.search.finish import best_student, losses_of, measure, ship, twin_params
+from hkbench.search.finish import best_student, losses_of, measure, ship, twin_params, weak_teacher
 from hkbench.search.plan import SearchPlan
 from hkbench.search.prepare import Listener, PhaseClock, Prepared, prepare
 from hkbench.search.runner import ray_runtime, run_trials
@@ -103,7 +103,9 @@ def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -
     clock.begin("measure")
     measure(plan, run, listener.advance)
     clock.end()
-    _update(run, status="finished", finished=now(), phase_seconds=clock.seconds, warnings=_warnings(models))
+    _update(
+        run, status="finished", finished=now(), phase_seconds=clock.seconds, warnings=weak_teacher(models)
+    )
     return SearchResult(run=run, models=models, seconds=sum(clock.seconds.values()))
 
 
@@ -236,21 +238,6 @@ def _update(run: RunDirectory, **changes: object) -> None:
         ended = dict(there.phase_seconds)
         changes["phase_seconds"] = {**ended, **dict(changes["phase_seconds"])}  # type: ignore[call-overload]
     run.write_run(there.model_copy(update=changes))
-
-
-def _warnings(models: list[ModelRecord]) -> list[str]:
-    """Say where the teacher is no better on validation than the student that had none."""
-    accuracy = {
-        record.role: part.metrics["accuracy"]
-        for record in models
-        for part in record.parts
-        if part.part == "validation"
-    }
-    teacher, twin = accuracy.get("teacher"), accuracy.get("no-teacher")
-    if teacher is not None and twin is not None and teacher <= twin:
-        found = f"{teacher:.1%} against {twin:.1%} on validation"
-        return [f"The teacher is no better than the student that had none: {found}."]
-    return []
 
 
 def _why_nothing(run: RunDirectory) -> str:

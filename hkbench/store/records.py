@@ -135,7 +135,10 @@ class ModelRecord(Record):
     files: dict[str, str] = Field(default_factory=dict)
     parts: list[PartMetrics] = Field(default_factory=list)
     epochs: int | None = None
-    recipe: dict[str, Any] = Field(default_factory=dict)
+
+    def accuracy(self, part: str) -> float:
+        """Return the file's accuracy on a part that it was scored on."""
+        return next(found.metrics["accuracy"] for found in self.parts if found.part == part)
 
 
 class BenchmarkRecord(Record):

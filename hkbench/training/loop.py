@@ -104,7 +104,7 @@ class Training:
             warmup_steps=round(self._steps_an_epoch * config.warmup_epochs),
         )
         self._average = (
-            AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+            AveragedModel(self.network, multi_avg_fn=_moving_average(config.ema_decay), use_buffers=True)
             if config.ema_decay is not None
             else None
         )
@@ -236,6 +236,11 @@ def _views_of_epoch(epoch: int, views: int, pictures: int, seed: int) -> NDArray
     """Return the view of each picture in an epoch: all views in turn, each picture starting elsewhere."""
     offsets = np.random.default_rng(seed).integers(views, size=pictures)
     return (offsets + epoch) % views
+
+
+def _moving_average(decay: float) -> Any:
+    average: Any = get_ema_multi_avg_fn
+    return average(decay)
 
 
 def _amp_dtype(device: torch.device) -> torch.dtype | None:

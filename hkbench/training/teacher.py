@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from hkbench.config import cache_dir
 from hkbench.data.augment import ViewPolicy, sample_views
@@ -225,4 +225,4 @@ def _save_half(state: dict[str, torch.Tensor], path: Path) -> None:
         for name, tensor in state.items()
     }
     with atomic.replacing(path) as temporary:
-        save_file(halved, temporary)
+        temporary.write_bytes(save(halved))

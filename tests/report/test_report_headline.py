@@ -75,11 +75,6 @@ def test_without_a_teacher_the_student_stands_alone(make_run: MakeRun) -> None:
     )
 
 
-def test_a_weak_teacher_is_named(make_run: MakeRun) -> None:
-    run = with_accuracies(make_run(), student=0.8, teacher=0.6)
-    assert any("no better on validation" in said for said in cautions(load_run(run)))
-
-
 def test_a_good_teacher_and_a_finished_run_need_no_caution(finished_run: RunDirectory) -> None:
     assert cautions(load_run(finished_run)) == []
 

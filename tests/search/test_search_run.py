@@ -1,6 +1,7 @@
 """A whole search on a small folder of pictures: trials on Ray workers, exports, records, resume."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,7 +40,8 @@ def finished(tmp_path_factory, pictures):
     folder = tmp_path_factory.mktemp("search")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HKBENCH_CACHE", str(folder / "cache"))
-        plan = tiny_plan(folder, data=str(pictures), concurrency=2, views=2)
+        schedule = {"trials": 3, "max_epochs": 2, "grace": 2}
+        plan = tiny_plan(folder, space={"schedule": schedule}, data=str(pictures), concurrency=2, views=2)
         heard = Heard()
         result = run_search(plan, heard)
         yield plan, heard, result
@@ -103,16 +105,12 @@ def test_a_run_directory_in_use_is_refused(finished):
 
 
 def test_another_studys_run_directory_is_refused_with_the_difference(finished):
-    from dataclasses import replace
-
     plan, heard, _ = finished
     with pytest.raises(UsageError, match="another study's: seed is 0, asked for 5"):
         run_search(replace(plan, resume=True, seed=5), heard)
 
 
 def test_resuming_a_finished_search_trains_nothing_again(finished):
-    from dataclasses import replace
-
     plan, _, before = finished
     heard = Heard()
     after = run_search(replace(plan, resume=True), heard)

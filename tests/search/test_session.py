@@ -147,7 +147,7 @@ def test_an_architecture_over_its_limit_is_never_started(opened):
         "constraints": {"artifact_bytes": {"at_most": 500_000}},
         "schedule": {"trials": 6, "max_epochs": 2},
     }
-    session, _, run, heard = opened(space=space)
+    session, _, run, _heard = opened(space=space)
     started = []
     while (ready := session.next_trial()) is not None:
         started.append(ready.settings.model)
@@ -166,7 +166,7 @@ def test_no_point_is_trained_twice_and_a_small_space_ends(opened):
         "start_with": [],
         "schedule": {"trials": 10, "max_epochs": 2},
     }
-    session, _, run, _ = opened(space=space)
+    session, _, _run, _ = opened(space=space)
     asked = []
     while (ready := session.next_trial()) is not None:
         asked.append(ready.settings.model)

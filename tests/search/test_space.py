@@ -74,14 +74,13 @@ def test_conditions_decide_what_is_asked_for(tmp_path):
 
 
 def test_one_setting_can_have_two_ranges(tmp_path):
+    rates = {"type": "float", "sets": "learning_rate"}
     parameters = {
         "model": {"type": "categorical", "choices": ["household_s"]},
         "optimizer": {"type": "categorical", "choices": ["sgd", "adamw"]},
-        "sgd_lr": {"type": "float", "low": 0.1, "high": 0.2, "sets": "learning_rate", "when": {"optimizer": "sgd"}},
-        "adamw_lr": {
-            "type": "float", "low": 0.001, "high": 0.002, "sets": "learning_rate", "when": {"optimizer": "adamw"}
-        },
-    }  # fmt: skip
+        "sgd_lr": {**rates, "low": 0.1, "high": 0.2, "when": {"optimizer": "sgd"}},
+        "adamw_lr": {**rates, "low": 0.001, "high": 0.002, "when": {"optimizer": "adamw"}},
+    }
     space = load_space(written(tmp_path, parameters=parameters, defaults={"loss": "hard"}))
     params = space.choose(
         optuna.trial.FixedTrial({"model": "household_s", "optimizer": "adamw", "adamw_lr": 0.0015})
@@ -141,7 +140,7 @@ def test_what_is_wrong_is_named(tmp_path, changes, message):
 
 
 def test_an_unknown_space_is_guessed():
-    with pytest.raises(UsageError, match="no space 'distil'. Did you mean 'distill'"):
+    with pytest.raises(UsageError, match=r"no space 'distil'\. Did you mean 'distill'"):
         load_space("distil")
 
 

@@ -93,7 +93,7 @@ def test_a_resumed_training_equals_an_unbroken_one_bit_for_bit(data, tmp_path, e
 
 def test_a_loss_that_is_no_number_names_step_and_learning_rate(data):
     run = training(data, optimizer=OptimizerConfig(name="sgd", learning_rate=1e30), clip_norm=1e30)
-    with pytest.raises(DivergedError, match="step .* of epoch 1, at learning rate"):
+    with pytest.raises(DivergedError, match=r"step .* of epoch 1, at learning rate"):
         list(run.epochs())
 
 
