@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from hkbench.benchmark.run import benchmark_run, parse_batches
+from hkbench.benchmark.shipped import shipped_teacher_file
 from hkbench.cli.console import out, print_json, progress
 from hkbench.errors import HkbenchError, IncompleteError
 from hkbench.store.records import BenchmarkRecord, ModelRecord
@@ -38,6 +39,7 @@ def benchmark(
             batches=parse_batches(batch.split(",")),
             threads=threads,
             time_limit_s=seconds,
+            resolve=shipped_teacher_file,
             advance=advance,
         )
     if as_json:

@@ -29,7 +29,7 @@ def search(
         str | None, typer.Option(help="Time for the trials, such as 10m; the export comes on top.")
     ] = None,
     out_folder: Annotated[
-        Path | None, typer.Option("--out", help="The run directory; results/<space> by default.")
+        Path | None, typer.Option("--out", help="The run directory; a new results/<space> by default.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seeds the sampler, the networks and the order of pictures.")] = 0,
     views: Annotated[int, typer.Option(help="Augmented views of each picture.", min=1)] = 4,
@@ -50,7 +50,7 @@ def search(
     Example: hkbench search --space distill --data pictures/ --budget 30m --out results/shop
     """
     # What trains is imported when it is needed: torch and Ray take seconds, and --help has none to give.
-    from hkbench.search.plan import SearchPlan, default_concurrency, parse_duration
+    from hkbench.search.plan import SearchPlan, default_concurrency, default_run, parse_duration
     from hkbench.search.space import load_space
     from hkbench.training.teacher import TeacherRecipe
 
@@ -59,7 +59,7 @@ def search(
     concurrency, threads = default_concurrency(device)
     plan = SearchPlan(
         space=loaded,
-        out=out_folder or Path("results") / (f"{loaded.name}-quick" if quick else loaded.name),
+        out=out_folder or default_run(f"{loaded.name}-quick" if quick else loaded.name, resume=resume),
         data=data,
         group_by=group_by,
         split=split,

@@ -166,7 +166,7 @@ def _export(finalist: Finalist, store: PictureStore, prepared: Prepared, run: Ru
         folder / "model.onnx",
         image_size=finalist.image_size,
         labels=store.classes,
-        metadata={"model": finalist.model, "role": finalist.role, "split": prepared.split.hash},
+        metadata={"split": prepared.split.hash},
     )
     check_export(artifact, finalist.network, store.pictures[prepared.split.validation[:CHECKED_PICTURES]])
     return artifact

@@ -83,6 +83,26 @@ def default_concurrency(device: str) -> tuple[int, int]:
     return (1, cores) if device.startswith("cuda") else (cores, 1)
 
 
+def default_run(name: str, *, resume: bool, results: Path = Path("results")) -> Path:
+    """Return `results/<name>`, or `<name>-2` and so on where it is taken; with `resume` the newest of them.
+
+    Raises:
+        UsageError: there is none to resume.
+    """
+    taken = [
+        path for path in results.glob(f"{name}*") if re.fullmatch(rf"{re.escape(name)}(-\d+)?", path.name)
+    ]
+    if resume:
+        runs = [path for path in taken if (path / "run.json").is_file()]
+        if not runs:
+            raise UsageError(f"There is no search to resume at {results / name}. Name its folder with --out.")
+        return max(runs, key=lambda path: (path / "run.json").stat().st_mtime)
+    number = 1
+    while (found := results / (name if number == 1 else f"{name}-{number}")) in taken:
+        number += 1
+    return found
+
+
 UNITS_S = {"s": 1, "m": 60, "h": 3600}
 
 

@@ -98,11 +98,15 @@ def teacher_key(recipe: TeacherRecipe, fingerprint: str, split_hash: str) -> str
 def find_teacher(recipe: TeacherRecipe, fingerprint: str, split_hash: str) -> Teacher | None:
     """Return the shipped or cached teacher for just this recipe, data and split; None if there is none."""
     key = teacher_key(recipe, fingerprint, split_hash)
-    shipped = Path(str(resources.files("hkbench.training"))) / "shipped" / key
-    for folder, is_shipped in ((shipped, True), (cache_dir() / "teachers" / key, False)):
+    for folder, is_shipped in ((shipped_folder() / key, True), (cache_dir() / "teachers" / key, False)):
         if (folder / "teacher.json").is_file():
             return load_teacher(folder, shipped=is_shipped)
     return None
+
+
+def shipped_folder() -> Path:
+    """Return where the package keeps its teachers, a folder for each, named by its key."""
+    return Path(str(resources.files("hkbench.training"))) / "shipped"
 
 
 def load_teacher(folder: Path, *, shipped: bool = False) -> Teacher:

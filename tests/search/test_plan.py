@@ -1,0 +1,48 @@
+"""How flags become a plan."""
+
+import os
+
+import pytest
+from search_fakes import tiny_plan
+
+from hkbench.errors import UsageError
+from hkbench.search.plan import default_run, parse_duration
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), (" 2 m ", 120)])
+def test_durations(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["10", "m", "-3m", "0s", "ten minutes"])
+def test_bad_durations_show_a_good_one(text):
+    with pytest.raises(UsageError, match="such as 10m"):
+        parse_duration(text)
+
+
+def test_a_new_search_never_lands_in_an_old_ones_folder(tmp_path):
+    assert default_run("distill", resume=False, results=tmp_path).name == "distill"
+    (tmp_path / "distill").mkdir()
+    (tmp_path / "distill-quick").mkdir()
+    assert default_run("distill", resume=False, results=tmp_path).name == "distill-2"
+    (tmp_path / "distill-2").mkdir()
+    assert default_run("distill", resume=False, results=tmp_path).name == "distill-3"
+
+
+def test_resume_takes_the_newest_search(tmp_path):
+    with pytest.raises(UsageError, match="no search to resume"):
+        default_run("distill", resume=True, results=tmp_path)
+    for age, name in ((100, "distill"), (200, "distill-2"), (300, "distill-quick")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text("{}")
+        os.utime(tmp_path / name / "run.json", (age, age))
+    assert default_run("distill", resume=True, results=tmp_path).name == "distill-2"
+
+
+def test_a_quick_search_is_the_same_search_cut_down(tmp_path):
+    plan = tiny_plan(tmp_path, budget_s=600.0)
+    quick = plan.quick()
+    assert quick.space.parameters == plan.space.parameters
+    assert quick.space.schedule.max_epochs <= 2
+    assert quick.train_pictures is not None
+    assert quick.budget_s is None
