@@ -1,4 +1,4 @@
-"""The shipped teacher's ONNX file, for runs that are kept without it because the package holds its weights."""
+"""The shipped teacher as an ONNX file, for runs that are kept without it: the package holds its weights."""
 
 import logging
 from pathlib import Path
