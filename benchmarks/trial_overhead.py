@@ -51,11 +51,11 @@ def measure(quick: bool) -> Claim:
                 update={
                     "schedule": Schedule(trials=trials, max_epochs=1),
                     "defaults": {"image_size": SIZE, "batch_size": 8},
+                    "teacher": TeacherRecipe(model="household_s", image_size=SIZE, max_epochs=1),
                 }
             ),
             out=Path(folder) / "run",
             data=str(pictures),
-            teacher=TeacherRecipe(model="household_s", image_size=SIZE, max_epochs=1),
             views=1,
             twin=False,
         )

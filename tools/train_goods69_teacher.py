@@ -18,7 +18,7 @@ from hkbench.data.splits import load_split
 from hkbench.data.store import build_store
 from hkbench.search.space import load_space
 from hkbench.training.loop import EpochResult
-from hkbench.training.teacher import TeacherRecipe, teacher_key, train_teacher
+from hkbench.training.teacher import teacher_key, train_teacher
 
 SHIPPED = Path(__file__).parents[1] / "hkbench" / "training" / "shipped"
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=usable_cores())
     torch.set_num_threads(parser.parse_args().threads)
-    recipe = TeacherRecipe.model_validate(load_space("distill").teacher)
+    recipe = load_space("distill").teacher
     store = build_store(open_source("goods69"), recipe.image_size)
     split = load_split(store, "random")
     key = teacher_key(recipe, store.fingerprint, split.hash)

@@ -50,12 +50,12 @@ def search(
     Example: hkbench search --space distill --data pictures/ --budget 30m --out results/shop
     """
     # What trains is imported when it is needed: torch and Ray take seconds, and --help has none to give.
-    from hkbench.search.plan import SearchPlan, default_concurrency, default_run, parse_duration
+    from hkbench.search.plan import SearchPlan, check_device, default_concurrency, default_run, parse_duration
     from hkbench.search.space import load_space
-    from hkbench.training.teacher import TeacherRecipe
 
     overrides = _overrides(set_key or [], trials, epochs, budget)
     loaded = load_space(space, overrides)
+    check_device(device)
     concurrency, threads = default_concurrency(device)
     plan = SearchPlan(
         space=loaded,
@@ -70,7 +70,6 @@ def search(
         threads=threads,
         device=device,
         gpu_share=1.0 if device.startswith("cuda") else 0.0,
-        teacher=TeacherRecipe.model_validate(loaded.teacher),
         address=address,
         resume=resume,
         command=("hkbench", *sys.argv[1:]),

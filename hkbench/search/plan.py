@@ -1,10 +1,11 @@
 """What a search is asked to do, once flags, space and defaults have been put together."""
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hkbench.benchmark.devices import Missing, find, parse_device
 from hkbench.config import usable_cores
 from hkbench.data.splits import SPLIT_SEED
 from hkbench.errors import UsageError
@@ -35,11 +36,15 @@ class SearchPlan:
     device: str = "cpu"
     gpu_share: float = 0.0
     train_pictures: int | None = None
-    teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
     twin: bool = True
     address: str | None = None
     resume: bool = False
     command: tuple[str, ...] = ()
+
+    @property
+    def teacher(self) -> TeacherRecipe:
+        """The teacher that the space names."""
+        return self.space.teacher
 
     def described(self) -> dict[str, Any]:
         """Return what decides a search's results, as `run.json` keeps it and `--resume` compares it."""
@@ -52,7 +57,6 @@ class SearchPlan:
             "seed": self.seed,
             "views": self.views,
             "train_pictures": self.train_pictures,
-            "teacher": self.teacher.model_dump(mode="json"),
             "budget_s": self.budget_s,
             "concurrency": self.concurrency,
             "threads": self.threads,
@@ -101,6 +105,17 @@ def default_run(name: str, *, resume: bool, results: Path = Path("results")) -> 
     while (found := results / (name if number == 1 else f"{name}-{number}")) in taken:
         number += 1
     return found
+
+
+def check_device(name: str) -> None:
+    """Refuse to plan for a device that isn't here.
+
+    Raises:
+        UsageError: `name` is no device, or none of this machine's.
+    """
+    found = find(parse_device(name))
+    if isinstance(found, Missing):
+        raise UsageError(f"Trials can't train on {name}: {found.reason}.")
 
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600}

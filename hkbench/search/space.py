@@ -8,7 +8,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hkbench.errors import UsageError, unknown
+from hkbench.models.registry import MODELS
 from hkbench.search.settings import TrialSettings, settings_of
+from hkbench.training.teacher import TeacherRecipe
 
 OBJECTIVES = ("accuracy", "artifact_bytes", "latency_ms")
 """What a trial reports: a share of the validation part, bytes of the ONNX file, milliseconds a picture."""
@@ -118,7 +120,7 @@ class Space(_Strict):
     constraints: dict[str, Limit] = Field(default_factory=dict)
     start_with: list[SeedPoint] = Field(default_factory=list)
     schedule: Schedule = Field(default_factory=Schedule)
-    teacher: dict[str, Any] = Field(default_factory=dict)
+    teacher: TeacherRecipe = Field(default_factory=TeacherRecipe)
     defaults: dict[str, Value] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -127,6 +129,8 @@ class Space(_Strict):
         for name in (*searched, *self.defaults):
             if name not in TrialSettings.model_fields:
                 raise unknown("trial parameter", name, TrialSettings.model_fields)
+        if self.teacher.model not in MODELS:
+            raise unknown("model", self.teacher.model, MODELS)
         for name in (*self.objectives, *self.constraints):
             if name not in OBJECTIVES:
                 raise unknown("objective", name, OBJECTIVES)
@@ -261,6 +265,7 @@ def _first_problem(error: ValidationError) -> str:
             "schedule": Schedule,
             "constraints": Limit,
             "start_with": SeedPoint,
+            "teacher": TeacherRecipe,
         }
         model = groups.get(str(problem["loc"][0]), Space) if len(problem["loc"]) > 1 else Space
         fields = {*model.model_fields, *(["choices"] if model is FloatParameter else [])}
