@@ -7,8 +7,8 @@ from typing import Any
 
 from hkbench.benchmark.devices import Missing, find, parse_device
 from hkbench.config import usable_cores
-from hkbench.data.splits import SPLIT_SEED
-from hkbench.errors import UsageError
+from hkbench.data.splits import SCHEMES, SPLIT_SEED
+from hkbench.errors import UsageError, unknown
 from hkbench.search.space import Space
 from hkbench.training.teacher import TeacherRecipe
 
@@ -40,6 +40,10 @@ class SearchPlan:
     address: str | None = None
     resume: bool = False
     command: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.split not in SCHEMES:
+            raise unknown("split scheme", self.split, SCHEMES)
 
     @property
     def teacher(self) -> TeacherRecipe:
