@@ -89,7 +89,7 @@ class Schedule(_Strict):
     """How much a search spends: trials of up to `max_epochs`, poor ones stopped at grace·reductionᵏ."""
 
     trials: int = Field(default=16, ge=1)
-    max_epochs: int = Field(default=9, ge=1)
+    max_epochs: int = Field(default=6, ge=1)
     grace: int = Field(default=1, ge=1)
     reduction: int = Field(default=3, ge=2)
     budget: str | None = None
