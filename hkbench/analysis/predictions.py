@@ -110,6 +110,21 @@ def correct(block: PredictionBlock) -> NDArray[np.bool_]:
     return np.asarray(block.logits.argmax(axis=1) == block.labels)
 
 
+def confusion(block: PredictionBlock) -> NDArray[np.int64]:
+    """Return how many pictures of each class (row) got each answer (column); int64 (classes, classes)."""
+    classes = block.logits.shape[1]
+    pairs = block.labels.astype(np.int64) * classes + block.logits.argmax(axis=1)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def class_accuracy(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return each class's share of right answers from a confusion matrix; NaN for one without pictures."""
+    pictures = counts.sum(axis=1)
+    shares = np.full(len(counts), np.nan)
+    np.divide(counts.diagonal(), pictures, out=shares, where=pictures > 0)
+    return shares
+
+
 def metrics_of(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Metrics:
     """Return accuracy, top5, macro_f1 (shares in [0, 1]) and log_loss (nats).
 

@@ -22,7 +22,7 @@ UNFINISHED = {
 
 def headline(loaded: LoadedRun) -> str:
     """Compare the student with the best validation accuracy to its teacher, as far as was measured."""
-    student, teacher = _best(loaded, "student"), _best(loaded, "teacher")
+    student, teacher = best_model(loaded, "student"), best_model(loaded, "teacher")
     if student is None:
         return "No student has been exported yet."
     latency = cpu_latency(loaded)
@@ -46,7 +46,8 @@ def cautions(loaded: LoadedRun) -> list[str]:
     return said
 
 
-def _best(loaded: LoadedRun, role: str) -> Model | None:
+def best_model(loaded: LoadedRun, role: str) -> Model | None:
+    """Return the model of a role with the least validation error, the smaller of equals."""
     rows = loaded.models[loaded.models["role"] == role]
     rows = rows.sort_values(["validation_error", "size_bytes", "id"])
     return None if rows.empty else rows_of(rows)[0]

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from hkbench.analysis.frontier import non_dominated
 from hkbench.analysis.intervals import wilson
 from hkbench.analysis.predictions import PredictionBlock, read_predictions
+from hkbench.analysis.trials import frontier_numbers
 from hkbench.store.records import (
     BenchmarkRecord,
     EpochRecord,
@@ -108,35 +107,15 @@ def _table(rows: list[dict[str, Any]], columns: list[str], numbers: list[str]) -
 def _trials(records: list[TrialRecord], objectives: dict[str, Any]) -> pd.DataFrame:
     table = _table([_trial(record) for record in records], TRIAL_COLUMNS, TRIAL_NUMBERS)
     table["feasible"] = table["feasible"].astype(bool)
-    table["frontier"] = _on_frontier(records, table, objectives)
+    table["frontier"] = table["number"].isin(frontier_numbers(records, objectives))
     return table
-
-
-def _on_frontier(records: list[TrialRecord], table: pd.DataFrame, objectives: dict[str, Any]) -> Any:
-    """Mark the completed, feasible trials that no other beats in every objective of the run."""
-    if not records or not objectives:
-        return np.zeros(len(records), dtype=bool)
-    values = np.array(
-        [
-            [_signed(record.values.get(name), direction) for name, direction in objectives.items()]
-            for record in records
-        ]
-    )
-    values[~((table["state"] == "COMPLETE") & table["feasible"]).to_numpy()] = np.nan
-    return non_dominated(values)
-
-
-def _signed(value: float | None, direction: str) -> float:
-    if value is None:
-        return np.nan
-    return -value if direction == "maximize" else value
 
 
 def _trial(record: TrialRecord) -> dict[str, Any]:
     accuracy = record.values.get("accuracy", record.metrics.get("accuracy"))
     return record.model_dump(include=set(TRIAL_COLUMNS)) | {
-        "optimizer": record.params.get("optimizer"),
-        "learning_rate": record.params.get("learning_rate"),
+        "optimizer": record.settings.get("optimizer"),
+        "learning_rate": record.settings.get("learning_rate"),
         "accuracy": accuracy,
         "error": None if accuracy is None else 1 - accuracy,
         "artifact_bytes": record.values.get("artifact_bytes"),

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import save
 
-from hkbench.analysis.frontier import non_dominated
 from hkbench.analysis.predictions import PredictionBlock, metrics_of, write_predictions
+from hkbench.analysis.trials import frontier_numbers, is_feasible
 from hkbench.benchmark.run import benchmark_run
 from hkbench.config import usable_cores
 from hkbench.data.store import PictureStore
@@ -41,36 +41,9 @@ class Finalist:
     trial: TrialRecord | None = None
 
 
-def feasible(trials: list[TrialRecord]) -> list[TrialRecord]:
-    """Return the trials that ran to their end and break no limit."""
-    return [
-        trial
-        for trial in trials
-        if trial.state == "COMPLETE" and all(by <= 0 for by in trial.constraints.values())
-    ]
-
-
-def frontier(trials: list[TrialRecord], objectives: dict[str, str]) -> list[TrialRecord]:
-    """Return the complete, feasible trials that no other beats in every objective, by number."""
-    fit = feasible(trials)
-    if not fit:
-        return []
-    losses = np.array([losses_of(trial.values, objectives) for trial in fit])
-    return [trial for trial, kept in zip(fit, non_dominated(losses), strict=True) if kept]
-
-
-def losses_of(values: dict[str, float | None], objectives: dict[str, str]) -> list[float]:
-    """Return a trial's objectives with those to be maximised negated; NaN where one is missing."""
-    found = []
-    for name, direction in objectives.items():
-        value = values.get(name)
-        found.append(float("nan") if value is None else -value if direction == "maximize" else value)
-    return found
-
-
 def best_student(trials: list[TrialRecord]) -> TrialRecord | None:
     """Return the most accurate complete, feasible trial that had a teacher; the smallest of equals."""
-    taught = [trial for trial in feasible(trials) if trial.weight_soft > 0]
+    taught = [trial for trial in trials if is_feasible(trial) and trial.weight_soft > 0]
     return max(
         taught,
         key=lambda trial: (trial.metrics["accuracy"], -(trial.values.get("artifact_bytes") or 0)),
@@ -98,12 +71,12 @@ def finalists(plan: SearchPlan, prepared: Prepared, job: Job, run: RunDirectory)
         epochs=record.best_epoch,
     )
     trials = run.trials()
-    objectives: dict[str, str] = dict(plan.space.objectives)
-    chosen = {trial.number: trial for trial in frontier(trials, objectives)}
+    best = frontier_numbers(trials, plan.space.objectives)
+    chosen = {trial.number: trial for trial in trials if trial.number in best}
     student = best_student(trials)
     if student is not None:
         chosen[student.number] = student
-        chosen |= {trial.number: trial for trial in feasible(trials) if trial.params == twin_params(student)}
+        chosen |= {t.number: t for t in trials if is_feasible(t) and t.params == twin_params(student)}
     for number in sorted(chosen):
         trial = chosen[number]
         yield Finalist(

@@ -81,6 +81,7 @@ class TrialRecord(Record):
     state: Literal["COMPLETE", "PRUNED", "FAIL"]
     reason: str | None = None
     params: dict[str, Any]
+    settings: dict[str, Any] = Field(default_factory=dict)
     seed_point: str | None = None
     model: str
     image_size: int

@@ -3,12 +3,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, log_loss, top_k_accuracy_score
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from hkbench.analysis.predictions import (
     PredictionBlock,
+    class_accuracy,
+    confusion,
     correct,
     metrics_of,
     read_predictions,
@@ -103,3 +107,25 @@ def test_metrics_of_no_picture_are_refused() -> None:
 def test_correct_is_the_accuracy_picture_by_picture() -> None:
     one = block("a", n=20)
     assert correct(one).mean() == metrics_of(one.logits, one.labels)["accuracy"]
+
+
+@given(st.integers(2, 8), st.integers(1, 60), st.integers(0, 2**31))
+@settings(deadline=None, max_examples=25)
+def test_confusion_and_class_accuracy_are_those_of_torchmetrics(classes: int, n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    answers = PredictionBlock(
+        model_id="m",
+        part="test",
+        picture_ids=[str(number) for number in range(n)],
+        groups=None,
+        labels=rng.integers(0, classes, n),
+        logits=rng.permuted(np.tile(np.arange(classes, dtype=np.float16), (n, 1)), axis=1),
+    )
+    logits, labels = torch.from_numpy(answers.logits.astype(np.float32)), torch.from_numpy(answers.labels)
+    expected = MulticlassConfusionMatrix(num_classes=classes)(logits, labels)
+    assert confusion(answers).tolist() == expected.tolist()
+    found = class_accuracy(confusion(answers))
+    seen = np.bincount(answers.labels, minlength=classes) > 0
+    by_class = MulticlassAccuracy(num_classes=classes, average=None)(logits, labels).numpy()
+    np.testing.assert_allclose(found[seen], by_class[seen], rtol=1e-6)
+    assert np.isnan(found[~seen]).all()

@@ -177,3 +177,16 @@ def test_published_figures_are_those_of_the_study(finished_run: RunDirectory) ->
         ["DenseNet, the teacher", "430", "11.3"],
         ["SqueezeNet, its student", "4.40", "10.7"],
     ]
+
+
+def test_the_hardest_classes_are_counted_from_the_stored_answers(finished_run: RunDirectory) -> None:
+    found = chart(finished_run, "classes")
+    loaded = load_run(finished_run)
+    best = loaded.models[loaded.models["role"] == "student"].sort_values("validation_error").iloc[0]
+    (answers,) = [b for b in loaded.predictions if (b.model_id, b.part) == (best["id"], loaded.part)]
+    assert found.table is not None
+    pictures = {row[0]: int(row[1]) for row in found.table.rows}
+    names = finished_run.read_run().data.classes
+    assert pictures == {names[k]: int(n) for k, n in enumerate(np.bincount(answers.labels)) if n}
+    errors = [float(row[2].removesuffix(" %")) for row in found.table.rows]
+    assert errors == sorted(errors, reverse=True)

@@ -1,6 +1,7 @@
 """What a search keeps at its end: the frontier, the best student, its twin, and what it must say."""
 
-from hkbench.search.finish import best_student, frontier, twin_params, weak_teacher
+from hkbench.analysis.trials import frontier_numbers
+from hkbench.search.finish import best_student, twin_params, weak_teacher
 from hkbench.store.records import ModelRecord, PartMetrics, TrialRecord
 
 OBJECTIVES = {"accuracy": "maximize", "artifact_bytes": "minimize"}
@@ -38,8 +39,8 @@ def test_the_frontier_is_of_complete_and_feasible_trials_alone():
         trial(3, 0.9, 40, state="PRUNED"),
         trial(4, 0.9, 30, violation=1.0),
     ]
-    assert [t.number for t in frontier(trials, OBJECTIVES)] == [0, 1]
-    assert frontier([], OBJECTIVES) == []
+    assert frontier_numbers(trials, OBJECTIVES) == {0, 1}
+    assert frontier_numbers([], OBJECTIVES) == frozenset()
 
 
 def test_the_best_student_had_a_teacher_and_is_the_smallest_of_equals():

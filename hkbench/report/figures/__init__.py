@@ -6,6 +6,7 @@ A function that returns None has nothing to say about this run.
 from collections.abc import Callable
 
 from hkbench.report.figures.chart import Chart
+from hkbench.report.figures.classes import classes
 from hkbench.report.figures.frontier import frontier
 from hkbench.report.figures.learning_curves import learning_curves
 from hkbench.report.figures.less_is_better import less_is_better
@@ -18,5 +19,6 @@ FIGURES: dict[str, Callable[[LoadedRun], Chart | None]] = {
     "frontier": frontier,
     "learning_curves": learning_curves,
     "temperature_alpha": temperature_alpha,
+    "classes": classes,
     "published": published,
 }

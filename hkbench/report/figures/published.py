@@ -37,8 +37,8 @@ def published(loaded: LoadedRun) -> Chart | None:
         return None
     return Chart(
         title="The study, as published",
-        sentence="As published, other pictures: the study that hkbench follows had photographs of the same "
-        "69 classes of goods. Its student was 98 times smaller than DenseNet and 0.6 points better. These "
+        sentence="As published, other pictures: the study that hkbench follows had photographs of household "
+        "goods in 69 classes of its own. Its student was 98 times smaller than DenseNet and 0.6 points better. These "
         "figures can't be ranked with those above.",
         figure=_figure(),
         table=Table(
