@@ -1,12 +1,10 @@
-"""Which points no other beats, how deep the others lie, and how much the best ones cover.
+"""Which points no other beats, and how deep the others lie.
 
 Everywhere a row is a point and a column an objective that is minimised.
 """
 
 import numpy as np
 from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
 
 
 def non_dominated(values: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -50,35 +48,3 @@ def pareto_ranks(values: NDArray[np.floating]) -> NDArray[np.int64]:
         rank += 1
     ranks[ranks == 0] = rank
     return ranks
-
-
-def hypervolume(values: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
-    """Return the volume that the points dominate below `reference`; exact, made for k ≤ 4 and n ≤ 200.
-
-    By slices along the last objective (While et al. 2006, "A faster algorithm for calculating
-    hypervolume"). Points that do not lie below the reference in every objective, and rows with a NaN,
-    add nothing.
-
-    Args:
-        values: float (n, k), all k minimised.
-        reference: float (k,), the worst value of each objective that still counts.
-    """
-    below = (values < reference).all(axis=1)
-    return _sliced(values[below].astype(np.float64), np.asarray(reference, dtype=np.float64))
-
-
-def _sliced(points: Floats, reference: Floats) -> float:
-    if not len(points):
-        return 0.0
-    if points.shape[1] == 1:
-        return float(reference[0] - points.min())
-    points = points[non_dominated(points)]
-    points = points[np.argsort(points[:, -1])]
-    heights = np.diff(np.append(points[:, -1], reference[-1]))
-    return float(
-        sum(
-            height * _sliced(points[: above + 1, :-1], reference[:-1])
-            for above, height in enumerate(heights)
-            if height > 0
-        )
-    )

@@ -12,11 +12,10 @@ import onnxruntime
 
 from hkbench.benchmark.devices import Device
 from hkbench.errors import HkbenchError
+from hkbench.export.session import open_session
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Kind of device → ONNX Runtime's name for it."""
-
-ERRORS_ONLY = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +44,10 @@ def _onnxruntime_missing(device: Device) -> str | None:
 
 def _load_onnxruntime(path: Path, device: Device, batch: int, threads: int) -> Callable[[], object]:
     provider = PROVIDERS[device.kind]
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # A thread that spins for its next piece of work takes its core from whoever else is measured or served.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if device.kind == "cuda":
         onnxruntime.preload_dlls()  # CUDA's libraries lie in torch's wheels, where the loader doesn't look
     place = {"device_id": str(device.index)} if device.kind == "cuda" else {}
-    session = onnxruntime.InferenceSession(path, options, providers=[(provider, place)])
+    session = open_session(path, threads=threads, providers=[(provider, place)])
     if session.get_providers()[0] != provider:
         # It falls back to the CPU with no more than a line of log.
         raise HkbenchError(

@@ -1,6 +1,7 @@
 """The shipped teacher as an ONNX file, for runs that are kept without it: the package holds its weights."""
 
 import logging
+import tempfile
 from pathlib import Path
 
 from hkbench.config import cache_dir
@@ -10,19 +11,19 @@ log = logging.getLogger(__name__)
 
 
 def shipped_teacher_file(model: ModelRecord) -> Path | None:
-    """Return the file of a shipped teacher, exported into the cache; None if `model` is no such teacher.
+    """Return the file of a shipped teacher, exported into the cache, or None.
 
-    Equal weights make equal bytes under equal versions, so the caller can check it by its SHA-256.
+    None means that `model` is no shipped teacher, or that the export made here is another file than the
+    run's: equal weights make equal bytes, but only under equal versions of torch and onnx.
     """
     if model.role != "teacher":
         return None
     path = cache_dir() / "teachers" / f"{model.sha256}.onnx"
-    if not path.is_file():
-        _export(model, path)
-    return path if path.is_file() else None
+    return path if path.is_file() or _export(model, path) else None
 
 
-def _export(model: ModelRecord, path: Path) -> None:
+def _export(model: ModelRecord, path: Path) -> bool:
+    """Put the file at `path`, if it comes out as the one that `model` records."""
     # torch takes seconds to import, and a run that holds all its files doesn't need it.
     from hkbench.export.onnx import export_onnx
     from hkbench.training.teacher import load_teacher, shipped_folder
@@ -30,13 +31,26 @@ def _export(model: ModelRecord, path: Path) -> None:
     for folder in sorted(shipped_folder().glob("*/")):
         teacher = load_teacher(folder, shipped=True)
         recipe = teacher.record.recipe
-        if (recipe.model, recipe.image_size) == (model.model, model.image_size):
-            log.info("exporting the shipped teacher to %s", path)
-            export_onnx(
+        if (recipe.model, recipe.image_size) != (model.model, model.image_size):
+            continue
+        log.info("exporting the shipped teacher to %s", path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as temporary:
+            artifact = export_onnx(
                 teacher.network(),
-                path,
+                Path(temporary) / "model.onnx",
                 image_size=recipe.image_size,
                 labels=teacher.record.classes,
                 metadata={"split": teacher.record.split_hash},
             )
-            return
+            if artifact.sha256 == model.sha256:
+                artifact.path.replace(path)
+                return True
+        log.warning(
+            "the shipped teacher %s comes out as another file than the run's: expected SHA-256 %s…, found %s…. "
+            "Install the versions of torch and onnx that run.json names, or benchmark without the teacher",
+            recipe.model,
+            model.sha256[:12],
+            artifact.sha256[:12],
+        )
+    return False

@@ -46,6 +46,13 @@ def main() -> None:
         _end(error, str(error), error.exit_code)
     except OSError as error:
         _end(error, f"{error.filename or 'A file'}: {error.strerror or error}", HkbenchError.exit_code)
+    except Exception as error:  # noqa: BLE001 - a user never sees a traceback without --debug
+        _end(error, _unforeseen(error), HkbenchError.exit_code)
+
+
+def _unforeseen(error: Exception) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text}. This is a fault of hkbench: --debug shows where it happened."
 
 
 def _end(error: Exception, text: str, exit_code: int) -> NoReturn:

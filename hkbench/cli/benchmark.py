@@ -51,16 +51,18 @@ def benchmark(
 
 def _print_table(rows: list[BenchmarkRecord], models: list[ModelRecord]) -> None:
     roles = {model.id: model.role for model in models}
-    table = Table(caption="latencies in ms; peak memory of the row's process in MB", caption_justify="left")
+    table = Table(
+        caption="latencies in ms; peak memory in MB: on cuda of the GPU, on cpu of the row's process",
+        caption_justify="left",
+    )
     for name in ("model", "role", "device"):
         table.add_column(name)
     for name in ("batch", "MB", "p50", "p90", "cold", "peak memory"):
         table.add_column(name, justify="right")
     for row in rows:
-        peak = None if row.usage is None else row.usage.peak_rss_bytes
         table.add_row(
             row.model_id, roles[row.model_id], row.device, str(row.batch), _megabytes(row.size_bytes),
-            _figure(row.p50_ms), _figure(row.p90_ms), _figure(row.cold_ms), _megabytes(peak),
+            _figure(row.p50_ms), _figure(row.p90_ms), _figure(row.cold_ms), _megabytes(peak_memory_bytes(row)),
         )  # fmt: skip
     out.print(table)
     for row in rows:
@@ -68,6 +70,13 @@ def _print_table(rows: list[BenchmarkRecord], models: list[ModelRecord]) -> None
             out.print(
                 f"{MISSING} {row.model_id} on {row.device}, batch {row.batch}: {row.reason}", markup=False
             )
+
+
+def peak_memory_bytes(row: BenchmarkRecord) -> int | None:
+    """Return the most memory that a row took where it ran: the GPU's on cuda, else its process's."""
+    if row.usage is None:
+        return None
+    return row.usage.peak_gpu_bytes if row.device.startswith("cuda") else row.usage.peak_rss_bytes
 
 
 def _figure(value: float | None) -> str:

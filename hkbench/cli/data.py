@@ -67,13 +67,16 @@ def info(
 @app.command()
 def build(
     dataset: DataSet,
-    size: Annotated[str, typer.Option(metavar="PIXELS", help="Sides to decode to, such as 64,96.")],
+    size: Annotated[
+        str,
+        typer.Option(metavar="PIXELS", help="Sides to decode to; those of the demo's students and teacher."),
+    ] = "64,96",
     group_by: GroupBy = None,
     as_json: Json = False,
 ) -> None:
     """Decode the pictures of a data set once, for all later searches.
 
-    Example: hkbench data build goods69 --size 64,96
+    Example: hkbench data build goods69
     """
     sizes = parse_sizes(size)
     source = open_source(dataset, group_by)

@@ -13,6 +13,7 @@ from hkbench.cli.console import PLAIN_INTERVAL_S, err
 from hkbench.search.plan import SearchPlan
 from hkbench.search.settings import TrialSettings
 from hkbench.store.records import EpochRecord, TrialRecord
+from hkbench.store.rundir import RunDirectory
 from hkbench.training.loop import EpochResult
 from hkbench.training.teacher import TeacherRecipe
 
@@ -103,7 +104,9 @@ class LiveTable:
         self._points: dict[int, str] = {}
         self._accuracy: dict[int, float] = {}
         self._epochs: dict[int, int] = {}
-        self._ended: dict[int, TrialRecord] = {}
+        before = RunDirectory(plan.out).trials() if plan.resume else []
+        self._ended = {trial.number: trial for trial in before}
+        self._ended_before = len(before)
         self._live = Live(
             console=err, get_renderable=self._draw, refresh_per_second=REDRAWS_A_SECOND, transient=True
         )
@@ -165,11 +168,12 @@ class LiveTable:
         spent = now - self._search_started
         total = self._plan.space.schedule.trials
         guesses = []
-        if self._ended:
-            guesses.append(spent / len(self._ended) * (total - len(self._ended)))
+        ended = len(self._ended) - self._ended_before
+        if ended:
+            guesses.append(spent / ended * (total - len(self._ended)))
         if self._plan.budget_s is not None:
             guesses.append(self._plan.budget_s - spent)
-        left = f", {minutes(max(0.0, min(guesses)))} left at most" if guesses else ""
+        left = f", about {minutes(max(0.0, min(guesses)))} left" if guesses else ""
         return f"{len(self._ended)} of {total} trials{left}"
 
     def _table(self) -> Table:

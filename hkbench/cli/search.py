@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from hkbench.cli.console import err, out, print_json
 from hkbench.cli.tables import final_table, study_table
-from hkbench.errors import UsageError
+from hkbench.errors import IncompleteError, UsageError
 
 if TYPE_CHECKING:
     from hkbench.search.plan import SearchPlan
@@ -32,7 +33,9 @@ def search(
         Path | None, typer.Option("--out", help="The run directory; a new results/<space> by default.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seeds the sampler, the networks and the order of pictures.")] = 0,
-    views: Annotated[int, typer.Option(help="Augmented views of each picture.", min=1)] = 4,
+    views: Annotated[
+        int | None, typer.Option(help="Augmented views of each picture, 4 by default.", min=1)
+    ] = None,
     device: Annotated[str, typer.Option(help="Where trials train: cpu or cuda.")] = "cpu",
     set_key: Annotated[
         list[str] | None, typer.Option("--set", help="Override a key of the space: schedule.reduction=2.")
@@ -50,32 +53,31 @@ def search(
     Example: hkbench search --space distill --data pictures/ --budget 30m --out results/shop
     """
     # What trains is imported when it is needed: torch and Ray take seconds, and --help has none to give.
-    from hkbench.search.plan import SearchPlan, check_device, default_concurrency, default_run, parse_duration
+    from hkbench.search import plan as plans
     from hkbench.search.space import load_space
 
     overrides = _overrides(set_key or [], trials, epochs, budget)
-    loaded = load_space(space, overrides)
-    check_device(device)
-    concurrency, threads = default_concurrency(device)
-    plan = SearchPlan(
+    loaded = load_space(space, (plans.QUICK if quick else {}) | overrides)
+    plans.check_device(device)
+    concurrency, threads = plans.default_concurrency(device, loaded.schedule.trials)
+    plan = plans.SearchPlan(
         space=loaded,
-        out=out_folder or default_run(f"{loaded.name}-quick" if quick else loaded.name, resume=resume),
+        out=out_folder or plans.default_run(f"{loaded.name}-quick" if quick else loaded.name, resume=resume),
         data=data,
         group_by=group_by,
         split=split,
         seed=seed,
-        views=views,
-        budget_s=parse_duration(loaded.schedule.budget) if loaded.schedule.budget else None,
+        views=views or (plans.QUICK_VIEWS if quick else plans.VIEWS),
+        budget_s=plans.parse_duration(loaded.schedule.budget) if loaded.schedule.budget else None,
         concurrency=concurrency,
         threads=threads,
         device=device,
-        gpu_share=1.0 if device.startswith("cuda") else 0.0,
+        gpu_share=1.0 if device == "cuda" else 0.0,
         address=address,
         resume=resume,
+        quick=quick,
         command=("hkbench", *sys.argv[1:]),
     )
-    if quick:
-        plan = plan.quick()
     if dry_run:
         print_json({"out": str(plan.out), **plan.described()})
         return
@@ -105,8 +107,11 @@ def _run(plan: "SearchPlan", json_: bool) -> None:
     if plan.data == "goods69":
         out.print(study_table())
     for warning in result.run.read_run().warnings:
-        err.print(f"[yellow]warning:[/] {warning}")
+        err.print(Text.assemble(("warning: ", "yellow"), warning))
     out.print(f"Took {minutes(result.seconds)}. Report: {report}", markup=False)
+    if result.unmeasured:
+        first = result.unmeasured[0]
+        raise IncompleteError(f"{len(result.unmeasured)} rows could not be measured: {first.reason}.")
 
 
 def _overrides(

@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from hkbench.analysis.study import STUDY
-from hkbench.store.records import BenchmarkRecord
+from hkbench.store.records import BenchmarkRecord, ModelRecord
 from hkbench.store.rundir import RunDirectory
 
 MEGA = 1e6
@@ -11,14 +11,14 @@ MEGA = 1e6
 
 def final_table(run: RunDirectory) -> Table:
     """Return the exported models, most accurate first, with what was measured of the files themselves."""
-    rows = {row.sha256: row for row in run.read(BenchmarkRecord) if row.batch == 1}
+    rows = {row.sha256: row for row in run.read(BenchmarkRecord) if (row.device, row.batch) == ("cpu", 1)}
     table = Table(title=f"{run.path.name}: the exported files", title_justify="left")
     for name in ("file", "network", "MB", "latency p50", "validation", "test"):
         table.add_column(name, justify="left" if name in ("file", "network") else "right")
     models = sorted(run.model_records(), key=lambda model: -model.accuracy("validation"))
     for model in models:
         table.add_row(
-            f"{model.id} ({model.role})" if model.role != model.id else model.id,
+            _file(model),
             f"{model.model} {model.image_size}px",
             f"{model.size_bytes / MEGA:.2f}",
             _latency(rows.get(model.sha256)),
@@ -26,6 +26,13 @@ def final_table(run: RunDirectory) -> Table:
             f"{model.accuracy('test'):.1%}",
         )
     return table
+
+
+def _file(model: ModelRecord) -> str:
+    if model.role == model.id:
+        return model.id
+    what = f"twin of trial-{model.twin_of:03d}, no teacher" if model.twin_of is not None else model.role
+    return f"{model.id} ({what})"
 
 
 def _latency(row: BenchmarkRecord | None) -> str:

@@ -12,7 +12,6 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-import hkbench
 from hkbench.data.decode import DECODER
 from hkbench.errors import HkbenchError
 from hkbench.export.session import OnnxClassifier
@@ -46,11 +45,13 @@ def export_onnx(
     """Write `network` to `path` as one ONNX file, its batch-norm folded; the network isn't changed.
 
     Input `pictures`: float32 (batch, 3, image_size, image_size), RGB in [0, 1]. Output `logits`:
-    float32 (batch, classes). The file's metadata holds `labels`, `image_size`, `preprocessing`, `model`
-    and `hkbench_version` beside what is in `metadata`. Equal weights make equal bytes.
+    float32 (batch, classes). The file's metadata holds `labels`, `image_size`, `preprocessing` and `model`
+    beside what is in `metadata`. Equal weights make equal bytes: no version of hkbench is among it, so that a
+    file can be made again by a later one.
 
     Raises:
-        HkbenchError: the disk is full, or torch can't express the network in ONNX.
+        UsageError: the disk is full.
+        HkbenchError: torch can't express the network in ONNX.
     """
     model = _translate(network, image_size)
     _strip(model)
@@ -58,7 +59,6 @@ def export_onnx(
         model,
         {
             **metadata,
-            "hkbench_version": hkbench.__version__,
             "image_size": str(image_size),
             "labels": json.dumps(list(labels), ensure_ascii=False),
             "model": network.name,

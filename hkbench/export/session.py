@@ -1,8 +1,8 @@
-"""An exported file as a classifier, without torch: what benchmarks and the server run."""
+"""An exported file as a classifier, without torch, and the session that benchmarks time as well."""
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ UNREADABLE = (
     failures.NotImplemented,
     failures.RuntimeException,
 )
+ERRORS_ONLY = 3
 
 
 class OnnxClassifier:
@@ -28,14 +29,13 @@ class OnnxClassifier:
 
     Args:
         path: the ONNX file.
-        threads: threads of one inference on the CPU.
-        device: "cpu", or "cuda:N" with ONNX Runtime's GPU package.
+        threads: threads of one inference.
 
     Raises:
-        UsageError: no such file, no ONNX model, not one of hkbench's, or a device that isn't here.
+        UsageError: no such file, no ONNX model, or not one of hkbench's.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, device: str = "cpu") -> None:
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -44,7 +44,10 @@ class OnnxClassifier:
             ) from error
         self.path = path
         self.sha256 = hashlib.sha256(content).hexdigest()
-        self._session = _open(content, path, threads, device)
+        try:
+            self._session = open_session(content, threads=threads)
+        except UNREADABLE as error:
+            raise UsageError(f"{path} is no ONNX model that can be run: {error}") from error
         described = self._session.get_modelmeta().custom_metadata_map
         try:
             self.labels = tuple(str(label) for label in json.loads(described["labels"]))
@@ -55,16 +58,8 @@ class OnnxClassifier:
                 "readable labels and image_size. Name a models/<id>/model.onnx of a run."
             ) from error
 
-    def logits(
-        self,
-        pictures: NDArray[np.uint8],
-        *,
-        batch: int = 64,
-        advance: Callable[[int], None] | None = None,
-    ) -> NDArray[np.float32]:
+    def logits(self, pictures: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
         """Return logits, float32 (N, classes), of RGB pictures, uint8 (N, 3, image_size, image_size).
-
-        `advance` is told after each batch how many pictures it held.
 
         Raises:
             UsageError: pictures of another size or type.
@@ -80,30 +75,29 @@ class OnnxClassifier:
             part = pictures[start : start + batch]
             scaled = part.astype(np.float32) / 255
             (found[start : start + len(part)],) = self._session.run(["logits"], {"pictures": scaled})
-            if advance is not None:
-                advance(len(part))
         return found
 
 
-def _open(content: bytes, path: Path, threads: int, device: str) -> onnxruntime.InferenceSession:
+def open_session(
+    model: Path | bytes,
+    *,
+    threads: int,
+    providers: Sequence[str | tuple[str, dict[str, str]]] = ("CPUExecutionProvider",),
+) -> onnxruntime.InferenceSession:
+    """Open an ONNX model, a file or its content, with one thread for all but the work inside an operator.
+
+    ONNX Runtime's own exceptions pass: `UNREADABLE` lists those that a file can bring about.
+
+    Args:
+        model: a path also finds weights that lie in a file beside it.
+        threads: threads of one inference on the CPU.
+        providers: ONNX Runtime's names of what is to run it, with options. One that can't be started is
+            passed over for the CPU with no more than a line of log: ask the session which it got.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # what matters comes as an exception
+    options.log_severity_level = ERRORS_ONLY  # what matters comes as an exception
     # A thread that spins between two inferences takes a core from whatever runs beside it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=_providers(device))
-    except UNREADABLE as error:
-        raise UsageError(f"{path} is no ONNX model that can be run: {error}") from error
-
-
-def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
-    kind, _, index = device.partition(":")
-    if kind == "cpu":
-        return ["CPUExecutionProvider"]
-    if kind == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        return [("CUDAExecutionProvider", {"device_id": index or "0"})]
-    raise UsageError(
-        f"ONNX Runtime has no device '{device}' here. Use 'cpu', or install onnxruntime-gpu for 'cuda:0'."
-    )
+    return onnxruntime.InferenceSession(model, options, providers=list(providers))

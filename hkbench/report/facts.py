@@ -76,7 +76,7 @@ def environment(loaded: LoadedRun) -> list[tuple[str, str]]:
             (
                 "Data",
                 f"{run.data.name}, fingerprint {run.data.fingerprint}; "
-                f"{counted(run.data.rejected, 'picture')} rejected",
+                f"{counted(len(run.data.rejected), 'picture')} rejected",
             )
         )
         found.append(
@@ -92,6 +92,13 @@ def environment(loaded: LoadedRun) -> list[tuple[str, str]]:
     found.append(("Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())))
     found += [(f"Phase {name}", f"{number(seconds)} s") for name, seconds in run.phase_seconds.items()]
     return found + _cost(loaded.telemetry)
+
+
+def rejected_table(loaded: LoadedRun) -> Table | None:
+    """Return the pictures that could not be decoded, each with the reason; None where all could."""
+    if loaded.run.data is None or not loaded.run.data.rejected:
+        return None
+    return Table(columns=["rejected picture", "reason"], rows=loaded.run.data.rejected)
 
 
 def _hardware_fact(name: str, value: Any) -> tuple[str, str]:
@@ -118,9 +125,8 @@ def _cost(telemetry: pd.DataFrame) -> list[tuple[str, str]]:
 
 def commands(loaded: LoadedRun) -> list[str]:
     """Return the commands that make the run again, measure it and write this page."""
-    run = loaded.run
     return [
-        shlex.join(run.command),
-        shlex.join(["hkbench", "benchmark", f"results/{run.name}"]),
-        shlex.join(["hkbench", "report", f"results/{run.name}"]),
+        shlex.join(loaded.run.command),
+        shlex.join(["hkbench", "benchmark", loaded.path]),
+        shlex.join(["hkbench", "report", loaded.path]),
     ]

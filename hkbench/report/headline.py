@@ -21,7 +21,10 @@ UNFINISHED = {
 
 
 def headline(loaded: LoadedRun) -> str:
-    """Compare the student with the best validation accuracy to its teacher, as far as was measured."""
+    """Compare the student with the best validation accuracy to its teacher and to its no-teacher twin.
+
+    What wasn't measured, or isn't there, is left out.
+    """
     student, teacher = best_model(loaded, "student"), best_model(loaded, "teacher")
     if student is None:
         return "No student has been exported yet."
@@ -30,11 +33,13 @@ def headline(loaded: LoadedRun) -> str:
         return (
             f"Student {_name(student)}: {megabytes(student['size_bytes'])}, "
             f"{_own_latency(latency, student)}, {percent(student['error'])} error on the {loaded.part} part."
+            f"{_gain(loaded, student)}"
         )
     smaller = _times(teacher["size_bytes"] / student["size_bytes"], "smaller", "larger")
     return (
         f"Student {_name(student)} is {smaller}{_faster(latency, student, teacher)} "
         f"than its teacher {teacher['model']}, {_error_difference(loaded, student, teacher)}."
+        f"{_gain(loaded, student)}"
     )
 
 

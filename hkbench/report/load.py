@@ -33,11 +33,11 @@ EPOCH_COLUMNS = [
     "trial", "epoch", "train_loss", "learning_rate", "seconds", "accuracy",
 ]  # fmt: skip
 MODEL_COLUMNS = [
-    "id", "role", "trial", "model", "image_size", "precision", "parameters", "sha256", "size_bytes",
+    "id", "role", "trial", "twin_of", "model", "image_size", "precision", "parameters", "sha256", "size_bytes",
     "pictures", "error", "error_low", "error_high", "validation_error",
 ]  # fmt: skip
 MODEL_NUMBERS = [
-    "trial", "size_bytes", "pictures", "error", "error_low", "error_high", "validation_error",
+    "trial", "twin_of", "size_bytes", "pictures", "error", "error_low", "error_high", "validation_error",
 ]  # fmt: skip
 BENCHMARK_COLUMNS = [
     "model_id", "sha256", "device", "device_model", "runtime", "precision", "batch", "threads", "status",
@@ -54,9 +54,11 @@ class LoadedRun:
     """What a run left. A part that is missing is an empty table; a value that is missing is NaN or None.
 
     `error` is 1 − accuracy, a share. In `trials` it is of the validation part, in `models` of `part`,
-    the one part that all models have: test where each has it, else validation.
+    the one part that all models have: test where each has it, else validation. `path` is where the run
+    lies, as its reader was told it, for commands.
     """
 
+    path: str
     run: RunRecord
     trials: pd.DataFrame
     epochs: pd.DataFrame
@@ -77,6 +79,7 @@ def load_run(directory: RunDirectory) -> LoadedRun:
     models = directory.model_records()
     part = "test" if models and all(_part(model, "test") for model in models) else "validation"
     return LoadedRun(
+        path=directory.path.as_posix(),
         run=run,
         trials=_trials(directory.trials(), run.objectives),
         epochs=_table([_epoch(row) for row in directory.epochs()], EPOCH_COLUMNS, ["accuracy"]),

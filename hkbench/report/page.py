@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from hkbench.report.facts import chips, commands, environment, trials_table
+from hkbench.report.facts import chips, commands, environment, rejected_table, trials_table
 from hkbench.report.figures import FIGURES
 from hkbench.report.figures.chart import Chart
 from hkbench.report.headline import cautions, headline
@@ -34,8 +34,7 @@ def build_report(run: RunDirectory, out: Path | None = None) -> Path:
         out: the file to write; `report.html` in the run directory unless named.
 
     Raises:
-        UsageError: a record of the run is there and can't be read.
-        HkbenchError: the disk is full.
+        UsageError: a record of the run is there and can't be read, or the disk is full.
     """
     path = out or run.path / "report.html"
     atomic.write_text(path, render(load_run(run)))
@@ -61,6 +60,7 @@ def render(loaded: LoadedRun) -> str:
         ),
         trials=trials_table(loaded),
         environment=environment(loaded),
+        rejected=rejected_table(loaded),
         commands=commands(loaded),
         style=Markup(_source("page.css")),
         loader=Markup(loader),

@@ -11,13 +11,16 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import nn
 
 from hkbench.benchmark.artifact import measure_artifact
 from hkbench.config import cache_dir
 from hkbench.errors import HkbenchError
 from hkbench.export.onnx import export_onnx
 from hkbench.models.registry import build
+from hkbench.search.settings import Architecture
 from hkbench.store import atomic
 from hkbench.store.environment import cpu_model, versions
 
@@ -26,8 +29,6 @@ log = logging.getLogger(__name__)
 LATENCY_SECONDS = 2.0
 ANY_SPLIT = "0" * 64
 """As long as a real split's hash, so that the untrained file has the bytes of the trained one."""
-Architecture = tuple[str, int]
-"""(model, image size)"""
 
 
 class ArchitectureCost(BaseModel):
@@ -57,7 +58,7 @@ def measure_costs(
     """
     found: dict[Architecture, ArchitectureCost] = {}
     for done, architecture in enumerate(architectures, start=1):
-        path = _cache_path(architecture, len(classes), device)
+        path = _cache_path(architecture, classes, device)
         cost = _cached(path)
         if cost is None:
             cost = _measure(architecture, classes, device)
@@ -68,7 +69,7 @@ def measure_costs(
     return found
 
 
-def _cache_path(architecture: Architecture, classes: int, device: str) -> Path:
+def _cache_path(architecture: Architecture, classes: tuple[str, ...], device: str) -> Path:
     bearing = {
         name: text for name, text in versions().items() if name in ("hkbench", "torch", "onnxruntime", "timm")
     }
@@ -87,8 +88,9 @@ def _cached(path: Path) -> ArchitectureCost | None:
 
 
 def _measure(architecture: Architecture, classes: tuple[str, ...], device: str) -> ArchitectureCost:
-    model, image_size = architecture
-    network = build(model, classes=len(classes), seed=0)
+    model, image_size, frozen_body = architecture
+    network = build(model, classes=len(classes), frozen_body=frozen_body, seed=0)
+    _fill_with_noise(network)
     with tempfile.TemporaryDirectory() as folder:
         artifact = export_onnx(
             network,
@@ -103,3 +105,12 @@ def _measure(architecture: Architecture, classes: tuple[str, ...], device: str) 
     return ArchitectureCost(
         artifact_bytes=artifact.size_bytes, latency_ms=row.p50_ms, parameters=artifact.parameters
     )
+
+
+def _fill_with_noise(network: nn.Module) -> None:
+    """Give every tensor values of its own, as training would: the exporter stores equal tensors once."""
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in (*network.parameters(), *network.buffers()):
+            if tensor.is_floating_point():
+                tensor.uniform_(0.5, 1.5, generator=noise)

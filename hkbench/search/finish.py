@@ -17,9 +17,10 @@ from hkbench.export.session import OnnxClassifier
 from hkbench.models.registry import Classifier, build
 from hkbench.search.plan import SearchPlan
 from hkbench.search.prepare import Prepared
+from hkbench.search.space import Space
 from hkbench.search.trial import Job
 from hkbench.store.atomic import replacing, write_text
-from hkbench.store.records import ModelRecord, PartMetrics, TrialRecord
+from hkbench.store.records import BenchmarkRecord, ModelRecord, PartMetrics, TrialRecord
 from hkbench.store.rundir import RunDirectory
 from hkbench.training.checkpoint import load_checkpoint
 
@@ -39,6 +40,7 @@ class Finalist:
     image_size: int
     epochs: int
     trial: TrialRecord | None = None
+    twin_of: int | None = None
 
 
 def best_student(trials: list[TrialRecord]) -> TrialRecord | None:
@@ -51,12 +53,23 @@ def best_student(trials: list[TrialRecord]) -> TrialRecord | None:
     )
 
 
-def twin_params(student: TrialRecord) -> dict[str, object]:
-    """Return the student's own point with hard labels in the teacher's place."""
-    return {
-        **{name: value for name, value in student.params.items() if name not in ("temperature", "alpha")},
-        "loss": "hard",
-    }
+def twin_params(student: TrialRecord, space: Space) -> dict[str, object] | None:
+    """Return the student's own point with hard labels for its teacher, or None if the space has no such."""
+    name = next((name for name, found in space.parameters.items() if (found.sets or name) == "loss"), None)
+    if name is None or not space.parameters[name].holds("hard"):
+        return None
+    wanted: dict[str, object] = {**student.params, name: "hard"}
+    params: dict[str, object] = {}
+    for each in space.order():
+        if each in wanted and space.parameters[each].active(params):
+            params[each] = wanted[each]
+    return params
+
+
+def twin_of(student: TrialRecord, space: Space, trials: list[TrialRecord]) -> TrialRecord | None:
+    """Return the trial that differs from the student by its teacher alone, if it ran to its end."""
+    params = twin_params(student, space)
+    return next((trial for trial in trials if is_feasible(trial) and trial.params == params), None)
 
 
 def finalists(plan: SearchPlan, prepared: Prepared, job: Job, run: RunDirectory) -> Iterator[Finalist]:
@@ -74,9 +87,8 @@ def finalists(plan: SearchPlan, prepared: Prepared, job: Job, run: RunDirectory)
     best = frontier_numbers(trials, plan.space.objectives)
     chosen = {trial.number: trial for trial in trials if trial.number in best}
     student = best_student(trials)
-    if student is not None:
-        chosen[student.number] = student
-        chosen |= {t.number: t for t in trials if is_feasible(t) and t.params == twin_params(student)}
+    twin = None if student is None else twin_of(student, plan.space, trials)
+    chosen |= {trial.number: trial for trial in (student, twin) if trial is not None}
     for number in sorted(chosen):
         trial = chosen[number]
         yield Finalist(
@@ -87,6 +99,7 @@ def finalists(plan: SearchPlan, prepared: Prepared, job: Job, run: RunDirectory)
             image_size=trial.image_size,
             epochs=trial.epochs,
             trial=trial,
+            twin_of=student.number if student is not None and trial is twin else None,
         )
 
 
@@ -141,7 +154,9 @@ def _export(finalist: Finalist, store: PictureStore, prepared: Prepared, run: Ru
         labels=store.classes,
         metadata={"split": prepared.split.hash},
     )
-    check_export(artifact, finalist.network, store.pictures[prepared.split.validation[:CHECKED_PICTURES]])
+    rows = prepared.split.validation
+    spread = rows[np.linspace(0, len(rows) - 1, CHECKED_PICTURES).astype(np.int64)]
+    check_export(artifact, finalist.network, store.pictures[spread])
     return artifact
 
 
@@ -164,6 +179,7 @@ def _record(finalist: Finalist, artifact: Artifact, blocks: list[PredictionBlock
             "id": finalist.id,
             "role": finalist.role,
             "trial": finalist.trial.number if finalist.trial else None,
+            "twin_of": finalist.twin_of,
             "model": finalist.model,
             "image_size": finalist.image_size,
             "params": finalist.trial.params if finalist.trial else {},
@@ -187,11 +203,13 @@ def _record(finalist: Finalist, artifact: Artifact, blocks: list[PredictionBlock
     )
 
 
-def measure(plan: SearchPlan, run: RunDirectory, advance: Callable[[int, int], None]) -> None:
-    """Measure every exported file on the plan's device, alone on the machine."""
-    benchmark_run(
+def measure(
+    plan: SearchPlan, run: RunDirectory, advance: Callable[[int, int], None]
+) -> list[BenchmarkRecord]:
+    """Measure every exported file on the CPU, and on the GPU that trained it, alone on the machine."""
+    return benchmark_run(
         run,
-        devices=[plan.device],
+        devices=list(dict.fromkeys(["cpu", plan.device])),
         batches=(1,),
         threads=1,
         time_limit_s=MEASURE_SECONDS,

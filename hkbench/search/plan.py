@@ -1,7 +1,7 @@
 """What a search is asked to do, once flags, space and defaults have been put together."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,17 @@ from hkbench.errors import UsageError, unknown
 from hkbench.search.space import Space
 from hkbench.training.teacher import TeacherRecipe
 
-QUICK_TRIALS = 4
-QUICK_EPOCHS = 2
+VIEWS = 4
+QUICK = {"schedule.trials": "4", "schedule.max_epochs": "2"}
+"""What `--quick` sets in a space, unless a flag says otherwise."""
 QUICK_VIEWS = 1
 QUICK_TRAIN_PICTURES = 2000
+QUICK_TEACHER_EPOCHS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPlan:
-    """A search, ready to run. Times in seconds; `train_pictures` None takes the whole train part."""
+    """A search, ready to run; times in seconds. A quick one has fewer pictures and no twin."""
 
     space: Space
     out: Path
@@ -29,14 +31,13 @@ class SearchPlan:
     split: str = "random"
     split_seed: int = SPLIT_SEED
     seed: int = 0
-    views: int = 4
+    views: int = VIEWS
     budget_s: float | None = None
     concurrency: int = 1
     threads: int = 1
     device: str = "cpu"
     gpu_share: float = 0.0
-    train_pictures: int | None = None
-    twin: bool = True
+    quick: bool = False
     address: str | None = None
     resume: bool = False
     command: tuple[str, ...] = ()
@@ -46,9 +47,23 @@ class SearchPlan:
             raise unknown("split scheme", self.split, SCHEMES)
 
     @property
+    def train_pictures(self) -> int | None:
+        """How much of the train part is used; None is all."""
+        return QUICK_TRAIN_PICTURES if self.quick else None
+
+    @property
     def teacher(self) -> TeacherRecipe:
         """The teacher that the space names."""
         return self.space.teacher
+
+    @property
+    def hurried_teacher(self) -> TeacherRecipe:
+        """The teacher to train where there is none yet: the space's own, cut short in a quick search."""
+        return (
+            self.teacher.model_copy(update={"max_epochs": QUICK_TEACHER_EPOCHS})
+            if self.quick
+            else self.teacher
+        )
 
     def described(self) -> dict[str, Any]:
         """Return what decides a search's results, as `run.json` keeps it and `--resume` compares it."""
@@ -60,35 +75,21 @@ class SearchPlan:
             "split_seed": self.split_seed,
             "seed": self.seed,
             "views": self.views,
-            "train_pictures": self.train_pictures,
+            "quick": self.quick,
             "budget_s": self.budget_s,
             "concurrency": self.concurrency,
             "threads": self.threads,
             "device": self.device,
         }
 
-    def quick(self) -> "SearchPlan":
-        """Return the plan cut down for a first look of under two minutes."""
-        schedule = self.space.schedule.model_copy(
-            update={"trials": QUICK_TRIALS, "max_epochs": QUICK_EPOCHS, "budget": None}
-        )
-        return replace(
-            self,
-            space=self.space.model_copy(update={"schedule": schedule}),
-            views=QUICK_VIEWS,
-            train_pictures=QUICK_TRAIN_PICTURES,
-            budget_s=None,
-            twin=False,
-        )
 
-
-def default_concurrency(device: str) -> tuple[int, int]:
+def default_concurrency(device: str, trials: int) -> tuple[int, int]:
     """Return (trials at once, threads of each): a one-thread trial on every core, one trial on a GPU.
 
     Small networks gain more from a second trial than from a second thread.
     """
     cores = usable_cores()
-    return (1, cores) if device.startswith("cuda") else (cores, 1)
+    return (1, cores) if device == "cuda" else (min(cores, trials), 1)
 
 
 def default_run(name: str, *, resume: bool, results: Path = Path("results")) -> Path:
@@ -115,9 +116,12 @@ def check_device(name: str) -> None:
     """Refuse to plan for a device that isn't here.
 
     Raises:
-        UsageError: `name` is no device, or none of this machine's.
+        UsageError: `name` is no device, none of this machine's, or one of several by its index.
     """
-    found = find(parse_device(name))
+    device = parse_device(name)
+    if device.index or ":" in name:
+        raise UsageError(f"Ray gives each trial a GPU of its own: write cuda, not {name}.")
+    found = find(device)
     if isinstance(found, Missing):
         raise UsageError(f"Trials can't train on {name}: {found.reason}.")
 

@@ -1,5 +1,6 @@
 """What all trials share, made once before the first: pictures, split, views, teacher and its logits."""
 
+import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ class Prepared:
             fingerprint=store.fingerprint,
             classes=list(store.classes),
             pictures=len(store.labels),
-            rejected=len(store.rejected),
+            rejected=[(name, reason) for name, reason in store.rejected],
             split=SplitRecord(
                 scheme=self.split.scheme,
                 seed=self.split.seed,
@@ -123,7 +124,7 @@ def prepare(plan: SearchPlan, clock: PhaseClock, listener: Listener) -> Prepared
     torch.set_num_threads(usable_cores())
     clock.begin("pictures")
     source = open_source(plan.data, plan.group_by)
-    sizes = sorted({size for _, size in plan.space.architectures()} | {plan.teacher.image_size})
+    sizes = sorted({size for _, size, _ in plan.space.architectures()} | {plan.teacher.image_size})
     stores = {size: build_store(source, size, advance=listener.advance) for size in sizes}
     any_store = stores[sizes[0]]
     split = load_split(any_store, plan.split, plan.split_seed)
@@ -161,16 +162,20 @@ def prepare(plan: SearchPlan, clock: PhaseClock, listener: Listener) -> Prepared
 def _teacher(
     plan: SearchPlan, store: PictureStore, split: Split, clock: PhaseClock, listener: Listener
 ) -> Teacher:
-    found = find_teacher(plan.teacher, store.fingerprint, split.hash)
+    used = _shortened(split, plan.train_pictures)
+    found = find_teacher(plan.teacher, store.fingerprint, split.hash) or find_teacher(
+        plan.hurried_teacher, store.fingerprint, used.hash
+    )
     if found is not None:
         return found
     clock.begin("teacher")
     return train_teacher(
-        plan.teacher,
+        plan.hurried_teacher,
         store,
-        split,
+        used,
         device=torch.device(plan.device),
-        on_epoch=lambda result: listener.teacher_epoch(result, plan.teacher),
+        on_epoch=lambda result: listener.teacher_epoch(result, plan.hurried_teacher),
+        advance=listener.advance,
     )
 
 
@@ -182,7 +187,7 @@ def _shortened(split: Split, train_pictures: int | None) -> Split:
     return Split(
         scheme=split.scheme,
         seed=split.seed,
-        hash=f"{split.hash}-{train_pictures}",
+        hash=hashlib.sha256(f"{split.hash} {train_pictures}".encode()).hexdigest(),
         train=split.train[kept],
         validation=split.validation,
         test=split.test,

@@ -6,19 +6,27 @@ search is resumed by a new run over the same study.
 
 import logging
 import os
+import secrets
 import shutil
 import signal
+import socket
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
+
+from hkbench.analysis.trials import losses_of
 from hkbench.config import usable_cores
+from hkbench.errors import HkbenchError, UsageError
 from hkbench.search.plan import SearchPlan
 from hkbench.search.scheduler import ParetoHalving
 from hkbench.search.session import SearchSession
 from hkbench.search.trial import Job, RayTrial
+from hkbench.store.atomic import explaining_full_disk
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -36,6 +44,8 @@ for _name, _value in QUIET.items():
 
 import ray  # noqa: E402 - Ray reads its environment as it is imported
 from ray import tune  # noqa: E402
+from ray.exceptions import RayError  # noqa: E402
+from ray.tune.error import TuneError  # noqa: E402
 from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
@@ -43,6 +53,9 @@ from ray.tune.search import Searcher  # noqa: E402
 log = logging.getLogger(__name__)
 
 OBJECT_STORE_BYTES = 256 * 1024**2
+ANSWER_WITHIN_S = 5.0
+GONE_WITHIN_S = 5.0
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
@@ -100,10 +113,7 @@ class ParetoHalvingScheduler(FIFOScheduler):  # type: ignore[misc]
         del tune_controller, trial
         if "failed" in result:
             return str(TrialScheduler.CONTINUE)
-        losses = [
-            -result[name] if direction == "maximize" else result[name]
-            for name, direction in self._objectives.items()
-        ]
+        losses = losses_of(result, self._objectives)
         goes_on = self._rule.goes_on(result["number"], result["epoch"], losses)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
@@ -126,24 +136,87 @@ class SessionStopper(tune.Stopper):  # type: ignore[misc]
 
 @contextmanager
 def ray_runtime(plan: SearchPlan) -> Iterator[None]:
-    """Start Ray on this machine, or join the cluster at the plan's address, for as long as it takes."""
-    started_here = not ray.is_initialized()
-    if started_here and plan.address:
-        ray.init(address=plan.address, logging_level=logging.ERROR, log_to_driver=False)
-    elif started_here:
-        ray.init(
-            address="local",
-            num_cpus=usable_cores(),
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-        )
-    try:
+    """Start Ray on this machine, or join the cluster at the plan's address, for as long as it takes.
+
+    Raises:
+        UsageError: no cluster answers at the address, or it refuses us.
+    """
+    if ray.is_initialized():
         yield
-    finally:
-        if started_here:
-            ray.shutdown()
+        return
+    # Short, for the paths of Ray's sockets lie below it and must not pass 107 bytes.
+    short = "/tmp" if os.name == "posix" else None
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
+
+    def as_before() -> None:
+        for number, handler in handlers.items():  # Ray's own would end the process without a word
+            signal.signal(number, handler)
+
+    with tempfile.TemporaryDirectory(prefix="hkbench-", dir=short, ignore_cleanup_errors=True) as folder:
+        try:
+            if plan.address:
+                _join(plan.address)
+            else:
+                _start(folder)
+            as_before()
+            yield
+        finally:
+            _shut_down()
+            as_before()
+
+
+def _shut_down() -> None:
+    """Leave Ray, and wait for the processes that it started here: a worker may yet write its checkpoint."""
+    started = psutil.Process().children(recursive=True)
+    ray.shutdown()
+    _, alive = psutil.wait_procs(started, timeout=GONE_WITHIN_S)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _start(folder: str) -> None:
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:  # without a token, Ray would leave one in the user's home
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    ray.init(
+        address="local",
+        num_cpus=usable_cores(),
+        include_dashboard=False,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        _temp_dir=folder,
+    )
+
+
+def _join(address: str) -> None:
+    check_address(address)
+    try:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    except (RayError, ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"The Ray cluster at {address} can't be joined: {str(error).splitlines()[0]} {WHERE_FROM}"
+        ) from error
+
+
+WHERE_FROM = "The address is from --address or RAY_ADDRESS; without either, the search runs on this machine."
+
+
+def check_address(address: str) -> None:
+    """Refuse an address at which nothing answers; Ray itself would wait for minutes.
+
+    Raises:
+        UsageError: it is neither `auto` nor HOST:PORT, or nothing answers there.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"A cluster's address is HOST:PORT or auto, found '{address}'. {WHERE_FROM}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_WITHIN_S).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"No Ray cluster answers at {address}: {error}. {WHERE_FROM}") from error
 
 
 def run_trials(plan: SearchPlan, session: SearchSession, job: Job, rule: ParetoHalving, folder: Path) -> None:
@@ -154,7 +227,10 @@ def run_trials(plan: SearchPlan, session: SearchSession, job: Job, rule: ParetoH
         session: gives trials and takes their results.
         job: what the trials share.
         rule: says which trials go on.
-        folder: for Ray's own files; emptied afterwards.
+        folder: for Ray's own files; removed afterwards.
+
+    Raises:
+        HkbenchError: the disk is full; trials that were on are left to be resumed.
     """
     objectives: dict[str, str] = dict(plan.space.objectives)
     resources = {"cpu": plan.threads, "gpu": plan.gpu_share}
@@ -178,27 +254,40 @@ def run_trials(plan: SearchPlan, session: SearchSession, job: Job, rule: ParetoH
         ),
     )
     try:
-        with _interruptible(session), _quiet_tune():
-            tuner.fit()
-    finally:
+        with explaining_full_disk(folder), _interruptible(session), _quiet_tune():
+            _fit(tuner)
         session.close()
+    finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fit(tuner: tune.Tuner) -> None:
+    """Run Tune; where an error of ours has ended it, raise that one and not Tune's wrapping."""
+    try:
+        tuner.fit()
+    except (TuneError, RayError, RuntimeError) as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, HkbenchError | OSError):
+            cause = cause.__cause__ or cause.__context__
+        raise (cause or error) from None
 
 
 @contextmanager
 def _interruptible(session: SearchSession) -> Iterator[None]:
-    """Turn the first Ctrl-C into a flag that the session obeys; the second one is Python's own."""
+    """Turn the first Ctrl-C or SIGTERM into a flag that the session obeys; the second one is Python's own."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         del number, frame
         session.interrupted = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for stopping in STOPPING:
+            signal.signal(stopping, signal.default_int_handler)
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.signal(number, stop) for number in STOPPING}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

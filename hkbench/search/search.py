@@ -1,31 +1,40 @@
 """A search from its plan to its measured files, in the order in which things happen."""
 
 import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
+from hkbench.analysis.trials import losses_of
 from hkbench.errors import NoTrialCompletedError, StoppedError, UsageError
-from hkbench.search.costs import Architecture, ArchitectureCost, measure_costs
-from hkbench.search.finish import best_student, losses_of, measure, ship, twin_params, weak_teacher
+from hkbench.search.costs import ArchitectureCost, measure_costs
+from hkbench.search.finish import best_student, measure, ship, twin_of, twin_params, weak_teacher
 from hkbench.search.plan import SearchPlan
 from hkbench.search.prepare import Listener, PhaseClock, Prepared, prepare
-from hkbench.search.runner import ray_runtime, run_trials
+from hkbench.search.runner import check_address, ray_runtime, run_trials
 from hkbench.search.scheduler import ParetoHalving
 from hkbench.search.session import SearchSession, TrialListener
+from hkbench.search.settings import Architecture
 from hkbench.search.space import Schedule
-from hkbench.search.study import Study
+from hkbench.search.study import Asked, Study
 from hkbench.search.trial import Job
 from hkbench.store.environment import git_state, hardware, now, versions
-from hkbench.store.records import ModelRecord, RunRecord
+from hkbench.store.records import BenchmarkRecord, ModelRecord, RunRecord
 from hkbench.store.rundir import RunDirectory
 
 log = logging.getLogger(__name__)
 
 STUDY_FILE = "study.log"
+NAMED_PICTURES = 5
+LOCK = ".lock"
+FREE = ("budget_s", "concurrency", "threads", "space.schedule.budget", "space.schedule.trials")
+"""What may differ from the run's record when it is resumed: how long and how wide, not what."""
 
 
 class SearchListener(Listener, TrialListener, Protocol):
@@ -38,6 +47,7 @@ class SearchResult:
 
     run: RunDirectory
     models: list[ModelRecord]
+    unmeasured: list[BenchmarkRecord]
     seconds: float
 
 
@@ -59,13 +69,25 @@ def run_search(plan: SearchPlan, listener: SearchListener) -> SearchResult:
 
     Raises:
         UsageError: a run directory in use or of another study, or input that can't be used.
-        StoppedError: Ctrl-C; everything is kept and `--resume` goes on.
+        StoppedError: Ctrl-C or SIGTERM; everything is kept and `--resume` goes on.
         NoTrialCompletedError: no trial came to its end.
     """
     run = RunDirectory(plan.out)
     _refuse_foreign(plan, run)
+    if plan.address:
+        check_address(plan.address)
+    with _held(run), _sigterm_like_ctrl_c():
+        try:
+            return _run_locked(plan, run, listener)
+        except KeyboardInterrupt:
+            raise _stopped(run) from None
+
+
+@contextmanager
+def _held(run: RunDirectory) -> Iterator[None]:
+    """Keep other searches out of a run directory; leave none behind if nothing came to be written."""
     run.path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run.path / ".lock")
+    lock = FileLock(run.path / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -73,9 +95,37 @@ def run_search(plan: SearchPlan, listener: SearchListener) -> SearchResult:
             f"Another hkbench search is writing to {run.path}. Give --out another name."
         ) from None
     try:
-        return _run_locked(plan, run, listener)
+        yield
     finally:
+        if _is_bare(run):
+            (run.path / LOCK).unlink()
+            run.path.rmdir()
         lock.release()
+
+
+def _is_bare(run: RunDirectory) -> bool:
+    return all(path.name == LOCK for path in run.path.iterdir())
+
+
+@contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stopped(run: RunDirectory) -> StoppedError:
+    if not run.run_file.is_file():
+        return StoppedError(
+            "Stopped before the first trial. What was prepared is kept in the cache; go on with the same "
+            "command."
+        )
+    _update(run, status="interrupted", finished=now())
+    return StoppedError(
+        f"Stopped. Everything so far is in {run.path}; go on with the same command and --resume."
+    )
 
 
 def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -> SearchResult:
@@ -91,22 +141,23 @@ def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -
         clock.end()
     _update(run, phase_seconds=clock.seconds)
     if search.session.interrupted:
-        _update(run, status="interrupted", finished=now())
-        raise StoppedError(
-            f"Stopped. Everything so far is in {run.path}; go on with the same command and --resume."
-        )
+        raise _stopped(run)
     if not any(trial.state == "COMPLETE" for trial in run.trials()):
         _update(run, status="failed", finished=now())
         raise NoTrialCompletedError(_why_nothing(run))
     clock.begin("export")
     models = ship(plan, prepared, search.job, run, listener.advance)
     clock.begin("measure")
-    measure(plan, run, listener.advance)
+    rows = measure(plan, run, listener.advance)
     clock.end()
-    _update(
-        run, status="finished", finished=now(), phase_seconds=clock.seconds, warnings=weak_teacher(models)
+    warnings = [*_rejections(prepared), *weak_teacher(models), *_untold(search)]
+    _update(run, status="finished", finished=now(), phase_seconds=clock.seconds, warnings=warnings)
+    return SearchResult(
+        run=run,
+        models=models,
+        unmeasured=[row for row in rows if row.status == "failed"],
+        seconds=sum(clock.seconds.values()),
     )
-    return SearchResult(run=run, models=models, seconds=sum(clock.seconds.values()))
 
 
 def _assemble(
@@ -131,6 +182,7 @@ def _assemble(
             seed=plan.seed,
             threads=plan.threads,
             device=plan.device,
+            on_cluster=plan.address is not None,
         ),
     )
 
@@ -142,26 +194,24 @@ def _train(search: _Search, clock: PhaseClock) -> None:
     with ray_runtime(search.plan):
         search.session.start_clock(search.plan.budget_s)
         run_trials(search.plan, search.session, search.job, _rule(search), ray_files)
-        if search.session.interrupted or not search.plan.twin:
+        if search.session.interrupted or search.plan.quick:
             return
         twin = _missing_twin(search)
         if twin is not None:
             clock.begin("twin without teacher")
-            search.study.enqueue(*twin)
+            search.session.insist(twin)
             search.session.start_clock(None)
-            search.session.allow(1)
             run_trials(search.plan, search.session, search.job, _never_stopping(search), ray_files)
 
 
 def _rule(search: _Search) -> ParetoHalving:
     """Return the halving rule, told of the epochs that are on record already."""
     rule = ParetoHalving(search.plan.space.schedule)
-    objectives: dict[str, str] = dict(search.plan.space.objectives)
-    architectures = {trial.number: (trial.model, trial.image_size) for trial in search.run.trials()}
+    ended = {trial.number: trial.values for trial in search.run.trials()}
     for row in search.run.epochs():
-        if isinstance(row.trial, int) and row.trial in architectures:
-            cost = search.costs[architectures[row.trial]]
-            rule.goes_on(row.trial, row.epoch, losses_of({**row.metrics, **cost.objectives()}, objectives))
+        if isinstance(row.trial, int) and row.trial in ended:
+            values = {**ended[row.trial], **row.metrics}
+            rule.goes_on(row.trial, row.epoch, losses_of(values, search.plan.space.objectives))
     return rule
 
 
@@ -170,16 +220,14 @@ def _never_stopping(search: _Search) -> ParetoHalving:
     return ParetoHalving(Schedule(max_epochs=epochs, grace=epochs))
 
 
-def _missing_twin(search: _Search) -> tuple[dict[str, object], str] | None:
-    """Return the twin of the best student and its name, unless it was trained to the end already."""
-    trials = search.run.trials()
+def _missing_twin(search: _Search) -> Asked | None:
+    """Ask for the twin of the best student, unless it was trained to the end already or can't be."""
+    trials, space = search.run.trials(), search.plan.space
     student = best_student(trials)
-    if student is None or "loss" not in search.plan.space.parameters:
+    params = None if student is None else twin_params(student, space)
+    if student is None or params is None or twin_of(student, space, trials) is not None:
         return None
-    params = twin_params(student)
-    if any(trial.params == params and trial.state == "COMPLETE" for trial in trials):
-        return None
-    return params, f"twin of {student.number} without a teacher"
+    return search.study.insist(params, student.number, f"twin of {student.number} without a teacher")
 
 
 def _refuse_foreign(plan: SearchPlan, run: RunDirectory) -> None:
@@ -187,19 +235,30 @@ def _refuse_foreign(plan: SearchPlan, run: RunDirectory) -> None:
     if not run.run_file.is_file():
         if plan.resume:
             raise UsageError(f"{run.path} holds no search to resume.")
-        if run.path.is_dir() and any(run.path.iterdir()):
+        if run.path.is_dir() and not _is_bare(run):
             raise UsageError(f"{run.path} is not empty and no run directory. Give --out another name.")
         return
     if not plan.resume:
         raise UsageError(
             f"{run.path} holds a search already. Go on with it by --resume, or give --out another name."
         )
-    there, wanted = run.read_run().config, plan.described()
-    free = {"budget_s", "concurrency", "threads"}
-    other = [name for name in wanted if name not in free and there.get(name) != wanted[name]]
+    there, wanted = _flat(run.read_run().config), _flat(plan.described())
+    names = [name for name in sorted(there.keys() | wanted.keys()) if name not in FREE]
+    other = [
+        f"{name} is {there.get(name)}, asked for {wanted.get(name)}"
+        for name in names
+        if there.get(name) != wanted.get(name)
+    ]
     if other:
-        found = "; ".join(f"{name} is {there.get(name)}, asked for {wanted[name]}" for name in other)
-        raise UsageError(f"{run.path} is another study's: {found}.")
+        raise UsageError(f"{run.path} is another study's: {'; '.join(other)}.")
+
+
+def _flat(config: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Return nested keys as dotted names, so that a difference is shown alone."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        found |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {above + name: value}
+    return found
 
 
 def _start_record(plan: SearchPlan, run: RunDirectory, prepared: Prepared) -> None:
@@ -210,7 +269,7 @@ def _start_record(plan: SearchPlan, run: RunDirectory, prepared: Prepared) -> No
             raise UsageError(
                 f"{run.path} was made with other pictures or another split; they have changed since."
             )
-        _update(run, status="running")
+        _update(run, status="running", config=plan.described(), command=list(plan.command))
         return
     run.write_run(
         RunRecord.model_validate(
@@ -245,3 +304,24 @@ def _why_nothing(run: RunDirectory) -> str:
     last = f" The last one: {reasons[-1]}." if reasons else ""
     took = timedelta(seconds=round(sum(run.read_run().phase_seconds.values())))
     return f"No trial came to its end in {took}.{last} Give the search more --budget, or fewer --epochs."
+
+
+def _rejections(prepared: Prepared) -> list[str]:
+    """Name the pictures that were left out."""
+    rejected = prepared.data_record().rejected
+    if not rejected:
+        return []
+    named = ", ".join(f"{name} ({reason})" for name, reason in rejected[:NAMED_PICTURES])
+    more = " and more, listed in run.json" if len(rejected) > NAMED_PICTURES else ""
+    return [f"Left out {len(rejected)} pictures that can't be used: {named}{more}."]
+
+
+def _untold(search: _Search) -> list[str]:
+    """Say what the search could not do as asked."""
+    said = []
+    if search.session.exhausted:
+        said.append("The space holds no point that was not tried: the search ended before its trials did.")
+    student = best_student(search.run.trials())
+    if student is not None and twin_params(student, search.plan.space) is None:
+        said.append("The space doesn't let loss be 'hard', so no twin without a teacher was trained.")
+    return said

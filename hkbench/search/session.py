@@ -7,9 +7,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from hkbench.search.costs import Architecture, ArchitectureCost
+from hkbench.errors import HkbenchError
+from hkbench.search.costs import ArchitectureCost
 from hkbench.search.plan import SearchPlan
-from hkbench.search.settings import TrialSettings
+from hkbench.search.settings import Architecture, TrialSettings
 from hkbench.search.study import Asked, Study
 from hkbench.store.environment import now
 from hkbench.store.records import EpochRecord, TelemetryRecord, TrialRecord, Usage
@@ -69,6 +70,9 @@ class SearchSession:
         self._listener = listener
         self._live: dict[int, _Live] = {}
         self._unfinished = study.running()
+        self._ended = {trial.number: trial for trial in run.trials()}
+        self._epochs = run.epochs()
+        self._usage = run.read(TelemetryRecord)
         self._limit = plan.space.schedule.trials
         self._deadline: float | None = None
         self.interrupted = False
@@ -78,9 +82,9 @@ class SearchSession:
         """Start the budget of wall time."""
         self._deadline = time.perf_counter() + budget_s if budget_s is not None else None
 
-    def allow(self, more: int) -> None:
-        """Let `more` trials run beyond those that have been asked for."""
-        self._limit = self._study.finished() + len(self._live) + more
+    def insist(self, asked: Asked) -> None:
+        """Let a trial run next, whatever the number of trials."""
+        self._unfinished.append(asked)
 
     @property
     def out_of_budget(self) -> bool:
@@ -97,7 +101,7 @@ class SearchSession:
         while not self.over:
             if self._unfinished:
                 asked = self._unfinished.pop(0)
-            elif self._study.finished() + len(self._live) < self._limit:
+            elif self._study.trained() + len(self._live) < self._limit:
                 fresh = self._study.ask()
                 if fresh is None:
                     self.exhausted = True
@@ -111,9 +115,12 @@ class SearchSession:
         return None
 
     def _admit(self, asked: Asked) -> Ready | None:
-        """Start a trial, unless its architecture alone breaks a limit."""
+        """Start a trial, unless it has ended on record already or its architecture alone breaks a limit."""
+        if asked.number in self._ended:  # a kill came between the record and the study
+            self._tell(self._ended[asked.number])
+            return None
         settings = self._plan.space.settings(asked.params)
-        cost = self._costs[settings.model, settings.image_size]
+        cost = self._costs[settings.architecture]
         self._live[asked.number] = live = _Live(asked=asked, settings=settings, started=now())
         broken = [name for name, by in self._violations(dict(cost.objectives())).items() if by > 0]
         if broken:
@@ -123,17 +130,18 @@ class SearchSession:
         if recorded:
             live.last = {**_flat(recorded[-1]), **cost.objectives()}
             live.usage = self._recorded_usage(asked.number)
+            if recorded[-1].epoch >= self._plan.space.schedule.max_epochs:
+                self._end(asked.number, "COMPLETE", None)
+                return None
         self._listener.trial_started(asked.number, settings, asked.seed_point)
         return Ready(number=asked.number, settings=settings, recorded_epochs=len(recorded), costs=cost)
 
     def _recorded_epochs(self, number: int) -> list[EpochRecord]:
-        return [row for row in self._run.epochs() if row.trial == number]
+        return [row for row in self._epochs if row.trial == number]
 
     def _recorded_usage(self, number: int) -> list[Usage]:
         rows = {
-            row.epoch: row.usage
-            for row in self._run.read(TelemetryRecord)
-            if row.source == "trial" and row.name == str(number)
+            row.epoch: row.usage for row in self._usage if row.source == "trial" and row.name == str(number)
         }
         return list(rows.values())
 
@@ -168,13 +176,19 @@ class SearchSession:
         self._listener.trial_epoch(epoch)
 
     def on_end(self, number: int, result: dict[str, Any] | None) -> None:
-        """Record that a trial is over; None for a result says that its worker was lost."""
+        """Record that a trial is over; None for a result says that its worker was lost.
+
+        Raises:
+            HkbenchError: its worker found no room on the disk, and neither will another trial's.
+        """
         if number not in self._live:
             return
         if result is None:
             if not self.interrupted:
                 self._end(number, "FAIL", "the worker process was lost")
             return
+        if result.get("no_room"):
+            raise HkbenchError(str(result["failed"]))
         if "failed" in result:
             self._end(number, "FAIL", str(result["failed"]))
             return
@@ -201,19 +215,25 @@ class SearchSession:
 
     def _end(self, number: int, state: str, reason: str | None) -> None:
         live = self._live.pop(number)
-        cost = self._costs[live.settings.model, live.settings.image_size]
+        cost = self._costs[live.settings.architecture]
         measured = {**cost.objectives(), **{name: live.last[name] for name in METRICS if name in live.last}}
         values = {name: measured[name] for name in self._plan.space.objectives if name in measured}
         violations = self._violations(measured)
         record = self._trial_record(number, live, state, reason, values, violations)
         self._run.append(record)
-        if state == "COMPLETE":
-            self._study.tell_complete(number, values, violations)
-        elif state == "PRUNED":
-            self._study.tell_pruned(number, values, reason or "")
-        else:
-            self._study.tell_failed(number, reason or "")
+        self._tell(record)
         self._listener.trial_ended(record)
+
+    def _tell(self, record: TrialRecord) -> None:
+        values = {name: value for name, value in record.values.items() if value is not None}
+        if record.state == "COMPLETE":
+            self._study.tell_complete(record.number, values, record.constraints)
+        elif record.state == "PRUNED" and record.epochs == 0:
+            self._study.tell_refused(record.number, values, record.reason or "")
+        elif record.state == "PRUNED":
+            self._study.tell_pruned(record.number, values, record.reason or "")
+        else:
+            self._study.tell_failed(record.number, record.reason or "")
 
     def _trial_record(
         self,
@@ -231,6 +251,7 @@ class SearchSession:
                 "state": state,
                 "reason": reason,
                 "params": live.asked.params,
+                "settings": live.settings.model_dump(),
                 "seed_point": live.asked.seed_point,
                 "model": live.settings.model,
                 "image_size": live.settings.image_size,

@@ -8,7 +8,10 @@ from hkbench.errors import UsageError, unknown
 from hkbench.models.registry import MODELS
 from hkbench.training.loop import TrainingConfig
 from hkbench.training.losses import LossConfig, loss_config
-from hkbench.training.optimizers import OptimizerConfig
+from hkbench.training.optimizers import OPTIMIZERS, OptimizerConfig
+
+Architecture = tuple[str, int, bool]
+"""(model, image size, frozen body): what decides bytes and latency."""
 
 
 class TrialSettings(BaseModel):
@@ -43,11 +46,9 @@ class TrialSettings(BaseModel):
         )
 
     @property
-    def starting_weights(self) -> Literal["none", "imagenet"]:
-        """Where the body's weights come from; `auto` takes ImageNet's where they are at hand."""
-        if self.weights == "auto":
-            return "imagenet" if MODELS[self.model].has_imagenet_weights else "none"
-        return self.weights
+    def architecture(self) -> Architecture:
+        """What decides the cost of the exported file."""
+        return self.model, self.image_size, self.frozen_body
 
     def training(self, epochs: int, seed: int) -> TrainingConfig:
         """Return the recipe for the training engine."""
@@ -68,7 +69,7 @@ class TrialSettings(BaseModel):
 
 
 def settings_of(values: dict[str, Any]) -> TrialSettings:
-    """Validate a trial's settings; nothing is built.
+    """Validate a trial's settings; nothing is built. Weights `auto` become ImageNet's where they are at hand.
 
     Raises:
         UsageError: an unknown name or model, a value out of range, a loss without its parameters.
@@ -87,4 +88,11 @@ def settings_of(values: dict[str, Any]) -> TrialSettings:
             f"found image_size {settings.image_size}."
         )
     _ = settings.loss_config
-    return settings
+    if settings.optimizer not in OPTIMIZERS:
+        raise unknown("optimizer", settings.optimizer, OPTIMIZERS)
+    weights = settings.weights
+    if weights == "auto":
+        weights = "imagenet" if MODELS[settings.model].has_imagenet_weights else "none"
+    if settings.frozen_body and weights == "none":
+        raise UsageError(f"A frozen body needs weights, and {settings.model} has none here to start from.")
+    return settings.model_copy(update={"weights": weights})

@@ -1,70 +1,31 @@
 """Spaces: YAML files of parameters, conditions, objectives, constraints, seed points and a schedule."""
 
 from importlib import resources
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from hkbench.errors import UsageError, unknown
 from hkbench.models.registry import MODELS
-from hkbench.search.settings import TrialSettings, settings_of
+from hkbench.search.parameters import (
+    CategoricalParameter,
+    FloatParameter,
+    IntParameter,
+    Parameter,
+    Strict,
+    Value,
+)
+from hkbench.search.settings import Architecture, TrialSettings, settings_of
 from hkbench.training.teacher import TeacherRecipe
 
 OBJECTIVES = ("accuracy", "artifact_bytes", "latency_ms")
 """What a trial reports: a share of the validation part, bytes of the ONNX file, milliseconds a picture."""
 
-Value = str | int | float | bool
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Parameter(_Strict):
-    when: dict[str, Value | list[Value]] = Field(default_factory=dict)
-    sets: str | None = None
-
-    def active(self, params: dict[str, Any]) -> bool:
-        """Whether the conditions hold for what has been chosen so far."""
-        return all(
-            name in params and params[name] in (allowed if isinstance(allowed, list) else [allowed])
-            for name, allowed in self.when.items()
-        )
-
-
-class FloatParameter(_Parameter):
-    """A real number in [low, high], by its logarithm or in steps where asked for."""
-
-    type: Literal["float"]
-    low: float
-    high: float
-    log: bool = False
-    step: float | None = None
-
-
-class IntParameter(_Parameter):
-    """A whole number in [low, high]."""
-
-    type: Literal["int"]
-    low: int
-    high: int
-    log: bool = False
-    step: int = 1
-
-
-class CategoricalParameter(_Parameter):
-    """One of the choices, without order."""
-
-    type: Literal["categorical"]
-    choices: list[Value] = Field(min_length=1)
-
-
-Parameter = Annotated[FloatParameter | IntParameter | CategoricalParameter, Field(discriminator="type")]
-
-
-class Limit(_Strict):
+class Limit(Strict):
     """What must hold for a trial to count."""
 
     at_least: float | None = None
@@ -77,7 +38,7 @@ class Limit(_Strict):
         return max(low, high)
 
 
-class SeedPoint(_Strict):
+class SeedPoint(Strict):
     """A named point that is tried first, with where it comes from."""
 
     name: str
@@ -85,7 +46,7 @@ class SeedPoint(_Strict):
     params: dict[str, Value]
 
 
-class Schedule(_Strict):
+class Schedule(Strict):
     """How much a search spends: trials of up to `max_epochs`, poor ones stopped at grace·reductionᵏ."""
 
     trials: int = Field(default=16, ge=1)
@@ -110,13 +71,13 @@ class Chooser(Protocol):
         """Return one of the choices."""
 
 
-class Space(_Strict):
+class Space(Strict):
     """A validated space. Parameters are asked for in an order that puts conditions after their causes."""
 
     name: str
     about: str
     parameters: dict[str, Parameter] = Field(min_length=1)
-    objectives: dict[str, Literal["maximize", "minimize"]]
+    objectives: dict[str, Literal["maximize", "minimize"]] = Field(min_length=1)
     constraints: dict[str, Limit] = Field(default_factory=dict)
     start_with: list[SeedPoint] = Field(default_factory=list)
     schedule: Schedule = Field(default_factory=Schedule)
@@ -186,23 +147,64 @@ class Space(_Strict):
         chosen = {self.parameters[name].sets or name: value for name, value in params.items()}
         return settings_of({**self.defaults, **chosen})
 
-    def architectures(self) -> list[tuple[str, int]]:
-        """Return every (model, image size) that the space can propose."""
-        return [
-            (str(model), int(size)) for model in self._values("model") for size in self._values("image_size")
+    def architectures(self) -> list[Architecture]:
+        """Return every (model, image size, frozen body) that the space can propose."""
+        listed = [self._values(name) for name in ("model", "image_size", "frozen_body")]
+        return [(str(model), int(size), bool(frozen)) for model, size, frozen in product(*listed)]
+
+    def _values(self, setting: str) -> list[Value]:
+        """Return all values of a setting that decides what a file costs."""
+        found: list[Value] = []
+        for name, parameter in self.parameters.items():
+            if (parameter.sets or name) == setting:
+                found += parameter.values()
+        fallback = self.defaults.get(setting, TrialSettings.model_fields[setting].default)
+        return list(dict.fromkeys(found)) or [fallback]
+
+    def edge_settings(self) -> list[TrialSettings]:
+        """Return the settings of the seed points, and of points that reach every choice and end of a range.
+
+        Raises:
+            UsageError: a value that no trial could have.
+        """
+        seeds = [self.settings(_followed(self, point.params, point.name)) for point in self.start_with]
+        return seeds + [
+            self.settings(_reaching(self, name, value))
+            for name, parameter in self.parameters.items()
+            for value in parameter.edges()
         ]
 
-    def _values(self, name: str) -> list[Value]:
-        match self.parameters.get(name):
-            case CategoricalParameter(choices=choices):
-                return choices
-            case IntParameter(low=low, high=high, step=step, log=False):
-                return list(range(low, high + 1, step))
-            case None:
-                fallback = TrialSettings.model_fields[name].default
-                return [self.defaults.get(name, fallback)]
-            case _:
-                raise UsageError(f"'{name}' must be categorical or int: each of its values is measured once.")
+
+def _reaching(space: Space, wanted: str, value: Value) -> dict[str, Any]:
+    """Return a point in which the parameter `wanted` is active and has `value`."""
+    forced: dict[str, Value] = {wanted: value}
+    causes = [wanted]
+    while causes:
+        for cause, allowed in space.parameters[causes.pop()].when.items():
+            forced[cause] = allowed[0] if isinstance(allowed, list) else allowed
+            causes.append(cause)
+    params: dict[str, Any] = {}
+    for name in space.order():
+        parameter = space.parameters[name]
+        if parameter.active(params):
+            params[name] = forced.get(name, parameter.edges()[0])
+    return params
+
+
+def _followed(space: Space, params: dict[str, Value], point: str) -> dict[str, Any]:
+    """Return a seed point with its missing parameters filled in; what it gives must lie in its range."""
+    filled: dict[str, Any] = {}
+    for name in space.order():
+        parameter = space.parameters[name]
+        if not parameter.active(filled):
+            if name in params:
+                raise UsageError(f"The seed point '{point}' sets '{name}', whose conditions it doesn't meet.")
+            continue
+        filled[name] = params.get(name, parameter.edges()[0])
+        if not parameter.holds(filled[name]):
+            where = f"value of '{name}' in the seed point '{point}':"
+            raise unknown(where, str(filled[name]), map(str, parameter.edges()))
+    return filled
 
 
 def shipped_spaces() -> dict[str, Path]:
@@ -224,10 +226,7 @@ def load_space(name_or_path: str, overrides: dict[str, str] | None = None) -> Sp
         path = shipped[name_or_path]
     elif not path.is_file():
         raise unknown("space", name_or_path, shipped)
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is no YAML that can be read: {error}") from error
+    found = _yaml(path.read_bytes(), str(path))
     if not isinstance(found, dict):
         raise UsageError(f"{path} must hold keys such as 'parameters' and 'objectives'; found {type(found)}.")
     for key, value in (overrides or {}).items():
@@ -242,7 +241,14 @@ def _override(found: dict[str, Any], key: str, value: str) -> None:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
             raise UsageError(f"--set {key}: '{parent}' is a value, not a group of keys.")
-    place[last] = yaml.safe_load(value)
+    place[last] = _yaml(value.encode(), f"--set {key}")
+
+
+def _yaml(content: bytes, where: str) -> Any:
+    try:
+        return yaml.safe_load(content)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{where} is no YAML that can be read: {' '.join(str(error).split())}") from error
 
 
 def _validated(found: dict[str, Any], path: Path) -> Space:
@@ -250,8 +256,7 @@ def _validated(found: dict[str, Any], path: Path) -> Space:
         space = Space.model_validate(found)
     except ValidationError as error:
         raise UsageError(f"{path}: {_first_problem(error)}") from error
-    for point in space.start_with:
-        space.settings({**point.params})
+    space.edge_settings()
     return space
 
 

@@ -25,6 +25,7 @@ SEED_POINT = "seed_point"
 SAME_AS = "same_as"
 LAST_VALUES = "last_values"
 REASON = "reason"
+REFUSED = "refused"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +68,24 @@ class Study:
             with _experimental_parts():
                 study.set_metric_names(list(space.objectives))
             for point in space.start_with:
-                found.enqueue(point.params, point.name)
+                found._enqueue(point.params, point.name)
         return found
 
-    def enqueue(self, params: dict[str, Any], name: str) -> None:
+    def insist(self, params: dict[str, Any], like: int, name: str) -> Asked:
+        """Add a trial with just these parameters, all of which trial `like` has, repeated or not."""
+        distributions = self._study.get_trials(deepcopy=False)[like].distributions
+        self._study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.RUNNING,
+                params=params,
+                distributions={each: distributions[each] for each in params},
+                user_attrs={SEED_POINT: name},
+            )
+        )
+        number = len(self._study.get_trials(deepcopy=False)) - 1
+        return Asked(number=number, params=params, seed_point=name)
+
+    def _enqueue(self, params: dict[str, Any], name: str) -> None:
         """Put a named point before all that the sampler would propose."""
         self._study.enqueue_trial(params, user_attrs={SEED_POINT: name}, skip_if_exists=True)
 
@@ -107,9 +122,9 @@ class Study:
             if trial.state == TrialState.RUNNING
         ]
 
-    def finished(self) -> int:
-        """Return how many trials have ended, repeats left out."""
-        return sum(trial.state.is_finished() for trial in self._trials())
+    def trained(self) -> int:
+        """Return how many trials have ended, without repeats and those refused before training."""
+        return sum(trial.state.is_finished() and REFUSED not in trial.user_attrs for trial in self._trials())
 
     def _trials(self) -> Iterator[FrozenTrial]:
         for trial in self._study.get_trials(deepcopy=False):
@@ -125,6 +140,13 @@ class Study:
             for name, violation in violations.items():
                 trial.set_constraint(name, violation)
         self._study.tell(number, [values[name] for name in self._space.objectives])
+
+    def tell_refused(self, number: int, values: dict[str, float], reason: str) -> None:
+        """Record a trial whose architecture alone breaks a limit: pruned, and not counted as trained."""
+        trial = self._open_trial(number)
+        if trial is not None:
+            trial.set_user_attr(REFUSED, True)
+        self.tell_pruned(number, values, reason)
 
     def tell_pruned(self, number: int, values: dict[str, float], reason: str) -> None:
         """Record a trial that was stopped early, with its last values and why."""

@@ -1,5 +1,6 @@
 """One trial: a point of the space on its way through its epochs, alone or as a Ray Tune trainable."""
 
+import errno
 import logging
 import socket
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from ray import tune
 
+from hkbench.errors import HkbenchError
 from hkbench.models.registry import build
 from hkbench.search.prepare import SharedData
 from hkbench.search.settings import TrialSettings
@@ -33,6 +35,7 @@ class Job:
     seed: int
     threads: int
     device: str
+    on_cluster: bool = False
 
     def checkpoint(self, number: int) -> Path:
         """Return where a trial keeps its last epoch."""
@@ -51,20 +54,22 @@ class TrialRun:
     def results(self, data: TrainingData) -> Iterator[dict[str, Any]]:
         """Yield a flat result for each epoch, after its checkpoint is on disk.
 
-        An epoch whose checkpoint was kept but whose result the driver never recorded is reported again
+        Epochs whose checkpoint was kept but whose results the driver never recorded are reported again
         from the checkpoint, so that a kill between the two loses nothing.
         """
         training = self.build(data)
         path = self._job.checkpoint(self._number)
+        results: list[dict[str, Any]] = []
         if self._recorded_epochs or path.exists():
             state = load_checkpoint(path)
             training.load_state_dict(state["training"])
-            if training.epoch > self._recorded_epochs:
-                yield dict(state["result"])
+            results = state["results"]
+            yield from (dict(result) for result in results if result["epoch"] > self._recorded_epochs)
         with Sampler(device_uuid=_uuid(training.device)) as sampler:
             for epoch in training.epochs():
                 result = self._result(epoch, sampler)
-                save_checkpoint(path, {"training": training.state_dict(), "result": result})
+                results.append(result)
+                save_checkpoint(path, {"training": training.state_dict(), "results": results})
                 yield result
 
     def build(self, data: TrainingData) -> Training:
@@ -74,7 +79,7 @@ class TrialRun:
         network = build(
             settings.model,
             classes=len(self._job.shared.classes),
-            weights=settings.starting_weights,
+            weights="imagenet" if settings.weights == "imagenet" else "none",
             frozen_body=settings.frozen_body,
             seed=self._job.seed,
         )
@@ -91,7 +96,7 @@ class TrialRun:
             **epoch.metrics,
             **{f"usage_{name}": value for name, value in usage.items()},
             "device": self._job.device,
-            "node": socket.gethostname(),
+            "node": socket.gethostname() if self._job.on_cluster else None,
         }
 
 
@@ -127,7 +132,8 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]
             result = next(self._results)
         except Exception as error:  # whatever ends a trial is its record, not the study's end
             log.exception("trial %d failed", self._number)
-            return {"number": self._number, "failed": _reason(error), "done": True}
+            failed = {"failed": _reason(error), "no_room": _is_full_disk(error)}
+            return {"number": self._number, **failed, "done": True}
         return {**result, **self._costs, "done": result["epoch"] >= self._job.max_epochs}
 
     def _start(self) -> Iterator[dict[str, Any]]:
@@ -144,5 +150,14 @@ def _uuid(device: torch.device) -> str | None:
 
 
 def _reason(error: Exception) -> str:
-    text = f"{type(error).__name__}: {error}".splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, HkbenchError):
+        text = str(error)  # names what is wrong by itself
+    else:
+        text = f"{type(error).__name__}: {error}".splitlines()[0] if str(error) else type(error).__name__
     return text[:REASON_CHARACTERS]
+
+
+def _is_full_disk(error: Exception) -> bool:
+    """Say whether the trial is not to blame: its checkpoint found no room."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)

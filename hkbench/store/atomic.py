@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hkbench.errors import HkbenchError
+from hkbench.errors import UsageError
 
 
 @contextmanager
@@ -14,7 +14,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success sync it and rename it over `path`.
 
     Raises:
-        HkbenchError: the disk is full; what lay at `path` before is untouched.
+        UsageError: the disk is full; what lay at `path` before is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -38,7 +38,7 @@ def append_line(path: Path, line: str) -> None:
     """Append one line to `path`, mending a last line that a kill has torn.
 
     Raises:
-        HkbenchError: the disk is full; earlier lines are untouched.
+        UsageError: the disk is full; earlier lines are untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with explaining_full_disk(path), path.open("ab+") as file:
@@ -52,13 +52,17 @@ def append_line(path: Path, line: str) -> None:
 
 @contextmanager
 def explaining_full_disk(path: Path) -> Iterator[None]:
-    """Turn "no space left on device" into an error that names the file."""
+    """Turn "no space left on device" into an error that names the file.
+
+    Raises:
+        UsageError: the disk, or the user's share of it, is full.
+    """
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise HkbenchError(
+        raise UsageError(
             f"No room on the disk to write {path}. What was written before is kept: free some space "
             "and run the command again."
         ) from error

@@ -54,8 +54,13 @@ def cpu_model() -> str:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Return the commit that `folder` is at and whether it has changes; None outside a checkout."""
+    """Return the commit that `folder` is at and whether its repository has changes; None outside a checkout.
+
+    A folder that lies in a repository without being part of it is outside too: an environment that hkbench
+    is installed in often lies in the repository of its user's project.
+    """
     try:
+        _git(folder, "ls-files", "--error-unmatch", ".")
         commit = _git(folder, "rev-parse", "HEAD")
         return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):

@@ -33,13 +33,13 @@ class SplitRecord(Record):
 
 
 class DataRecord(Record):
-    """The pictures of a run."""
+    """The pictures of a run; `rejected` holds each bad one's id and the reason."""
 
     name: str
     fingerprint: str
     classes: list[str]
     pictures: int
-    rejected: int = 0
+    rejected: list[tuple[str, str]] = Field(default_factory=list)
     split: SplitRecord
 
 
@@ -47,7 +47,7 @@ class RunRecord(Record):
     """`run.json`: what was asked for, where it ran and how it ended."""
 
     name: str
-    kind: Literal["search", "benchmark"]
+    kind: Literal["search"]
     command: list[str]
     created: str
     status: Literal["running", "finished", "interrupted", "failed"] = "running"
@@ -120,11 +120,15 @@ class PartMetrics(Record):
 
 
 class ModelRecord(Record):
-    """`models/<id>/model.json`: one exported file and where it came from. `files` are relative names."""
+    """`models/<id>/model.json`: one exported file and where it came from. `files` are relative names.
+
+    `twin_of` names the trial of the student that this one differs from by having had no teacher.
+    """
 
     id: str
     role: Literal["student", "no-teacher", "teacher"]
     trial: int | None = None
+    twin_of: int | None = None
     model: str
     image_size: int
     params: dict[str, Any] = Field(default_factory=dict)
@@ -168,9 +172,9 @@ class BenchmarkRecord(Record):
 
 
 class TelemetryRecord(Record):
-    """`telemetry.jsonl`: what one stretch of work (a trial's epoch, a phase, a benchmark row) cost."""
+    """`telemetry.jsonl`: what one stretch of work (a trial's epoch, a benchmark row) cost."""
 
-    source: Literal["trial", "phase", "benchmark"]
+    source: Literal["trial", "benchmark"]
     name: str
     epoch: int | None = None
     usage: Usage

@@ -5,7 +5,7 @@ One loop trains teachers and students, on a CPU or a GPU. Everything random in a
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +84,8 @@ class Training:
         data: pictures, parts, views and, for a distillation loss, teacher logits.
         config: the recipe.
         device: where to train.
+
+    `on_step` may be set to a function of (steps done, steps of the epoch), called now and then.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Training:
         )
         self._amp_dtype = _amp_dtype(device)
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._amp_dtype is torch.float16)
+        self.on_step: Callable[[int, int], None] | None = None
 
     @property
     def trained(self) -> nn.Module:
@@ -147,6 +150,8 @@ class Training:
             total += self._step(*self._batch(chosen, views[chosen]))
             if step % CHECK_LOSS_EVERY == 0 or step + 1 == self._steps_an_epoch:
                 self._refuse_divergence(float(total), step)
+                if self.on_step is not None:
+                    self.on_step(step + 1, self._steps_an_epoch)
         return float(total) / self._steps_an_epoch
 
     def _batch(
@@ -186,8 +191,15 @@ class Training:
             )
 
     def evaluate(self) -> Metrics:
-        """Return the metrics of the validation part, without augmentation."""
-        return metrics_of(self.logits(self.data.validation), self.data.labels[self.data.validation])
+        """Return the metrics of the validation part, without augmentation.
+
+        Raises:
+            DivergedError: a logit that float16 can't hold, or a metric that is no number.
+        """
+        logits = self.logits(self.data.validation)
+        if not np.abs(logits).max() <= np.finfo(np.float16).max:  # so that NaN is refused too
+            raise DivergedError(f"The logits of the validation part grew past float16 in epoch {self.epoch}.")
+        return metrics_of(logits, self.data.labels[self.data.validation])
 
     def logits(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the trained network's logits, (rows, classes), of pictures without augmentation."""

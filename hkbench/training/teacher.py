@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +22,7 @@ from hkbench.models.registry import MODELS, Classifier, build
 from hkbench.store import atomic
 from hkbench.store.environment import now
 from hkbench.store.records import EpochRecord, Metrics
+from hkbench.training.checkpoint import load_checkpoint, save_checkpoint
 from hkbench.training.loop import EpochResult, Training, TrainingConfig, TrainingData
 from hkbench.training.losses import LossConfig
 from hkbench.training.optimizers import OptimizerConfig
@@ -57,6 +59,7 @@ class TeacherRecord(BaseModel):
 
     schema_version: int = 1
     recipe: TeacherRecipe
+    weights: Literal["none", "imagenet"]
     data: str
     fingerprint: str
     split_hash: str
@@ -134,8 +137,11 @@ def train_teacher(
     device: torch.device,
     folder: Path | None = None,
     on_epoch: OnEpoch | None = None,
+    advance: Callable[[int, int], None] | None = None,
 ) -> Teacher:
     """Train a teacher until validation stops rising or its epochs end, and keep the best epoch's weights.
+
+    A training that was stopped goes on from its last whole epoch.
 
     Args:
         recipe: what to train.
@@ -144,51 +150,109 @@ def train_teacher(
         device: where to train.
         folder: where to keep it; the cache by default.
         on_epoch: called after each epoch.
+        advance: called with (steps done, steps of the epoch) now and then.
     """
-    started = time.perf_counter()
-    training = _teacher_training(recipe, store, split, device)
-    best: dict[str, torch.Tensor] = {}
-    epochs: list[EpochRecord] = []
-    best_epoch, best_metrics = 0, Metrics()
-    for result in training.epochs():
-        epochs.append(_epoch_record(result))
-        if on_epoch is not None:
-            on_epoch(result)
-        if not best or result.metrics["accuracy"] > best_metrics["accuracy"]:
-            best_epoch, best_metrics = result.epoch, result.metrics
-            best = {name: tensor.cpu().clone() for name, tensor in training.trained.state_dict().items()}
-        elif result.epoch - best_epoch >= recipe.patience:
-            break
     key = teacher_key(recipe, store.fingerprint, split.hash)
     folder = folder or cache_dir() / "teachers" / key
+    training = _teacher_training(recipe, store, split, device)
+    training.on_step = advance
+    progress = _Progress.resume(folder / "checkpoint.pt", training)
+    started = time.perf_counter() - progress.seconds
+    for result in () if progress.is_over(recipe.patience) else training.epochs():
+        progress.add(result, training, time.perf_counter() - started)
+        if on_epoch is not None:
+            on_epoch(result)
+        if progress.is_over(recipe.patience):
+            break
+    return _keep_teacher(recipe, store, split, folder, progress)
+
+
+@dataclass(kw_only=True)
+class _Progress:
+    """How far a teacher's training is; on disk after each epoch, so that a stop costs one epoch at most."""
+
+    path: Path
+    epochs: list[EpochRecord]
+    best: dict[str, torch.Tensor]
+    best_epoch: int
+    seconds: float
+
+    @classmethod
+    def resume(cls, path: Path, training: Training) -> "_Progress":
+        """Read what an earlier run has left at `path` into the training, or begin anew."""
+        if not path.is_file():
+            return cls(path=path, epochs=[], best={}, best_epoch=0, seconds=0.0)
+        state = load_checkpoint(path)
+        training.load_state_dict(state["training"])
+        return cls(
+            path=path,
+            epochs=[EpochRecord.model_validate(row) for row in state["epochs"]],
+            best=state["best"],
+            best_epoch=state["best_epoch"],
+            seconds=state["seconds"],
+        )
+
+    @property
+    def best_metrics(self) -> Metrics:
+        """The validation metrics of the best epoch."""
+        return self.epochs[self.best_epoch - 1].metrics
+
+    def add(self, result: EpochResult, training: Training, seconds: float) -> None:
+        """Take up an epoch, and keep the weights if it is the best so far."""
+        self.epochs.append(_epoch_record(result))
+        self.seconds = seconds
+        if not self.best or result.metrics["accuracy"] > self.best_metrics["accuracy"]:
+            self.best_epoch = result.epoch
+            self.best = {name: tensor.cpu().clone() for name, tensor in training.trained.state_dict().items()}
+        save_checkpoint(
+            self.path,
+            {
+                "training": training.state_dict(),
+                "epochs": [row.model_dump() for row in self.epochs],
+                "best": self.best,
+                "best_epoch": self.best_epoch,
+                "seconds": self.seconds,
+            },
+        )
+
+    def is_over(self, patience: int) -> bool:
+        """Whether validation has stopped rising."""
+        return bool(self.epochs) and self.epochs[-1].epoch - self.best_epoch >= patience
+
+
+def _keep_teacher(
+    recipe: TeacherRecipe, store: PictureStore, split: Split, folder: Path, progress: _Progress
+) -> Teacher:
     weights = folder / "model.safetensors"
-    _save_half(best, weights)
+    _save_half(progress.best, weights)
     record = TeacherRecord(
         recipe=recipe,
+        weights=_starting_weights(recipe),
         data=store.key,
         fingerprint=store.fingerprint,
         split_hash=split.hash,
         classes=list(store.classes),
-        validation=best_metrics,
-        best_epoch=best_epoch,
-        epochs=epochs,
-        seconds=time.perf_counter() - started,
+        validation=progress.best_metrics,
+        best_epoch=progress.best_epoch,
+        epochs=progress.epochs,
+        seconds=progress.seconds,
         sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
         created=now(),
     )
     atomic.write_text(folder / "teacher.json", record.model_dump_json(indent=2) + "\n")
+    progress.path.unlink(missing_ok=True)
     return Teacher(weights=weights, record=record, shipped=False)
+
+
+def _starting_weights(recipe: TeacherRecipe) -> Literal["none", "imagenet"]:
+    return "imagenet" if MODELS[recipe.model].has_imagenet_weights else "none"
 
 
 def _teacher_training(
     recipe: TeacherRecipe, store: PictureStore, split: Split, device: torch.device
 ) -> Training:
-    entry = MODELS[recipe.model]
     network = build(
-        recipe.model,
-        classes=len(store.classes),
-        weights="imagenet" if entry.has_imagenet_weights else "none",
-        seed=recipe.seed,
+        recipe.model, classes=len(store.classes), weights=_starting_weights(recipe), seed=recipe.seed
     )
     views = sample_views(VIEWS_OF_A_TEACHER, len(split.train), recipe.seed, ViewPolicy())
     data = TrainingData(

@@ -1,6 +1,8 @@
 """What the search's tests share: a tiny space, its costs, and a listener that keeps what it is told."""
 
+import numpy as np
 import yaml
+from PIL import Image
 
 from hkbench.search.costs import ArchitectureCost
 from hkbench.search.plan import SearchPlan
@@ -8,8 +10,10 @@ from hkbench.search.space import load_space
 
 MODELS = ("household_s", "baseline_cnn")
 COSTS = {
-    ("household_s", 32): ArchitectureCost(artifact_bytes=200_000, latency_ms=1.0, parameters=50_000),
-    ("baseline_cnn", 32): ArchitectureCost(artifact_bytes=1_400_000, latency_ms=2.0, parameters=350_000),
+    ("household_s", 32, False): ArchitectureCost(artifact_bytes=200_000, latency_ms=1.0, parameters=50_000),
+    ("baseline_cnn", 32, False): ArchitectureCost(
+        artifact_bytes=1_400_000, latency_ms=2.0, parameters=350_000
+    ),
 }
 SPACE = {
     "name": "tiny",
@@ -32,6 +36,21 @@ SPACE = {
     "teacher": {"model": "household_m", "image_size": 32, "max_epochs": 3, "patience": 1},
     "defaults": {"image_size": 32, "batch_size": 16},
 }
+
+
+COLOURS = {"mug": (200, 60, 60), "rug": (60, 200, 60), "vase": (60, 60, 200)}
+
+
+def draw_pictures(folder, each):
+    """Fill a new folder with three classes of noisy pictures in their own colours, `each` of every class."""
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(each):
+            noise = rng.integers(-50, 50, (40, 40, 3))
+            pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number:02d}.png")
+    return folder
 
 
 def write_space(folder, **changes):

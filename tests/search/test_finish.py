@@ -1,7 +1,9 @@
 """What a search keeps at its end: the frontier, the best student, its twin, and what it must say."""
 
+from search_fakes import SPACE, tiny_plan
+
 from hkbench.analysis.trials import frontier_numbers
-from hkbench.search.finish import best_student, twin_params, weak_teacher
+from hkbench.search.finish import best_student, twin_of, twin_params, weak_teacher
 from hkbench.store.records import ModelRecord, PartMetrics, TrialRecord
 
 OBJECTIVES = {"accuracy": "maximize", "artifact_bytes": "minimize"}
@@ -49,8 +51,25 @@ def test_the_best_student_had_a_teacher_and_is_the_smallest_of_equals():
     assert best_student([trials[2]]) is None
 
 
-def test_the_twin_differs_by_its_teacher_alone():
-    assert twin_params(trial(0, 0.8, 100)) == {"model": "m", "loss": "hard", "lr": 0.1}
+def test_the_twin_differs_by_its_teacher_alone(tmp_path):
+    space = tiny_plan(tmp_path).space
+    params = {"model": "household_s", "loss": "kd", "temperature": 2.0, "alpha": 0.3}
+    student = trial(0, 0.8, 100).model_copy(update={"params": params})
+    wanted = {"model": "household_s", "loss": "hard"}
+    assert twin_params(student, space) == wanted
+    twin = trial(1, 0.7, 100, taught=False).model_copy(update={"params": wanted})
+    assert twin_of(student, space, [student, twin]) is twin
+    stopped = twin.model_copy(update={"state": "PRUNED"})
+    assert twin_of(student, space, [student, stopped]) is None
+
+
+def test_a_space_without_hard_labels_has_no_twin(tmp_path):
+    parameters = {name: value for name, value in SPACE["parameters"].items() if name != "loss"}
+    parameters = {name: {**value, "when": {}} for name, value in parameters.items()}
+    space = tiny_plan(
+        tmp_path, space={"parameters": parameters, "start_with": [], "defaults": {"image_size": 32}}
+    ).space
+    assert twin_params(trial(0, 0.8, 100), space) is None
 
 
 def test_a_weak_teacher_is_named():

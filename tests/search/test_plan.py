@@ -6,7 +6,7 @@ import pytest
 from search_fakes import tiny_plan
 
 from hkbench.errors import UsageError
-from hkbench.search.plan import default_run, parse_duration
+from hkbench.search.plan import check_device, default_concurrency, default_run, parse_duration
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), (" 2 m ", 120)])
@@ -39,10 +39,21 @@ def test_resume_takes_the_newest_search(tmp_path):
     assert default_run("distill", resume=True, results=tmp_path).name == "distill-2"
 
 
-def test_a_quick_search_is_the_same_search_cut_down(tmp_path):
-    plan = tiny_plan(tmp_path, budget_s=600.0)
-    quick = plan.quick()
-    assert quick.space.parameters == plan.space.parameters
-    assert quick.space.schedule.max_epochs <= 2
+def test_a_quick_search_has_fewer_pictures_and_a_hurried_teacher(tmp_path):
+    plan, quick = tiny_plan(tmp_path), tiny_plan(tmp_path, quick=True)
+    assert plan.train_pictures is None
     assert quick.train_pictures is not None
-    assert quick.budget_s is None
+    assert quick.hurried_teacher.max_epochs < plan.hurried_teacher.max_epochs == plan.teacher.max_epochs
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("cuda:1", "write cuda, not cuda:1"), ("cuba", "Did you mean 'cuda'"), ("cpu:0", "is not a device")],
+)
+def test_a_device_that_trials_cannot_have_is_refused(device, message):
+    with pytest.raises(UsageError, match=message):
+        check_device(device)
+
+
+def test_no_more_workers_than_trials():
+    assert default_concurrency("cpu", trials=1) == (1, 1)

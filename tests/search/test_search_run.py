@@ -3,10 +3,8 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from PIL import Image
-from search_fakes import Heard, tiny_plan
+from search_fakes import Heard, draw_pictures, tiny_plan
 
 from hkbench.analysis.predictions import metrics_of, read_predictions
 from hkbench.errors import UsageError
@@ -15,21 +13,13 @@ from hkbench.store.records import BenchmarkRecord, TelemetryRecord
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-COLOURS = {"mug": (200, 60, 60), "rug": (60, 200, 60), "vase": (60, 60, 200)}
 A_CLASS = 30
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     """Three classes of noisy pictures in their own colours, with one file that is no picture."""
-    folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    for name, colour in COLOURS.items():
-        (folder / name).mkdir()
-        for number in range(A_CLASS):
-            noise = rng.integers(-50, 50, (40, 40, 3))
-            pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{number:02d}.png")
+    folder = draw_pictures(tmp_path_factory.mktemp("pictures"), A_CLASS)
     (folder / "mug" / "broken.png").write_bytes(b"no picture at all")
     return folder
 

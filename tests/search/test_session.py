@@ -124,7 +124,7 @@ def test_a_torn_last_line_of_the_study_is_cut(opened):
     with (run.path / "study.log").open("ab") as file:
         file.write(b'{"op_code": 4, "wor')
     again, study, run, _ = opened()
-    assert study.finished() == 1
+    assert study.trained() == 1
     assert again.next_trial().number == number + 1
 
 

@@ -1,13 +1,18 @@
 """Spaces: what is shipped holds, and what is wrong is named in one line."""
 
+import numpy as np
 import optuna
 import pytest
+import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hkbench.data.augment import ViewPolicy, sample_views
 from hkbench.errors import UsageError
+from hkbench.models.registry import MODELS, build
 from hkbench.search.space import load_space, shipped_spaces
+from hkbench.training.loop import Training, TrainingData
 
 POINTS = 200
 
@@ -39,7 +44,7 @@ def test_every_sampled_point_of_a_shipped_space_is_valid(name):
     for _ in range(POINTS):
         params = space.choose(study.ask())
         found = space.settings(params)
-        assert (found.model, found.image_size) in space.architectures()
+        assert found.architecture in space.architectures()
         assert set(params) >= {n for n, p in space.parameters.items() if not p.when}
         for parameter in (space.parameters[name] for name in params):
             assert parameter.active(params)
@@ -93,7 +98,7 @@ def test_one_setting_can_have_two_ranges(tmp_path):
 def test_a_key_can_be_overridden(epochs):
     space = load_space("distill", {"schedule.max_epochs": str(epochs), "defaults.image_size": "48"})
     assert space.schedule.max_epochs == epochs
-    assert space.architectures()[0][1] == 48
+    assert {size for _, size, _ in space.architectures()} == {48}
 
 
 def test_a_limit_says_by_how_much_it_is_broken(tmp_path):
@@ -124,9 +129,25 @@ def test_a_limit_says_by_how_much_it_is_broken(tmp_path):
         ),
         ({"parameters": {"alpha": {"type": "flaot", "low": 0, "high": 1}}}, "parameters.alpha"),
         ({"schedule": {"max_epoch": 3}}, "Did you mean 'max_epochs'"),
+        ({"objectives": {}}, "objectives"),
+        ({"teacher": {"model": "densenet"}}, "no model 'densenet'"),
+        ({"parameters": {"model": {"type": "categorical", "choices": ["squeezenet9"]}}}, "'squeezenet1_1'"),
+        (
+            {
+                "parameters": {"optimizer": {"type": "categorical", "choices": ["sgd", "sgdd"]}},
+                "defaults": {"model": "household_s", "loss": "hard"},
+            },
+            "no optimizer 'sgdd'. Did you mean 'sgd'",
+        ),
+        ({"parameters": {"alpha": {"type": "float", "low": 1, "high": 0}}}, "low is 1, above high, 0"),
+        ({"parameters": {"alpha": {"type": "float", "low": 0, "high": 1, "log": True}}}, "low above 0"),
+        (
+            {"start_with": [{"name": "p", "source": "somewhere", "params": {"loss": "hard", "alpha": 0.5}}]},
+            "whose conditions it doesn't meet",
+        ),
         (
             {"start_with": [{"name": "p", "source": "somewhere", "params": {"model": "squeezenet11"}}]},
-            "Did you mean 'squeezenet1_1'",
+            "no value of 'model' in the seed point 'p': 'squeezenet11'. Known: baseline_cnn",
         ),
     ],
 )
@@ -149,3 +170,49 @@ def test_broken_yaml_is_a_usage_error(tmp_path):
     path.write_text("name: [")
     with pytest.raises(UsageError, match="no YAML"):
         load_space(str(path))
+
+
+def test_a_space_that_is_no_text_is_a_usage_error(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(bytes(range(128, 256)))
+    with pytest.raises(UsageError, match="no YAML"):
+        load_space(str(path))
+
+
+def test_what_decides_a_files_cost_must_be_listed(tmp_path):
+    parameters = {"image_size": {"type": "float", "low": 32, "high": 64}}
+    space = load_space(
+        written(tmp_path, parameters=parameters, defaults={"model": "household_s", "loss": "hard"})
+    )
+    with pytest.raises(UsageError, match="lists of choices"):
+        space.architectures()
+
+
+def test_an_override_that_is_no_yaml_is_named():
+    with pytest.raises(UsageError, match=r"--set schedule\.trials is no YAML"):
+        load_space("distill", {"schedule.trials": "["})
+
+
+@pytest.mark.parametrize("name", shipped_spaces())
+def test_every_choice_of_a_shipped_space_builds_and_trains_a_step(name):
+    space = load_space(name)
+    covered = set()
+    for settings_ in space.edge_settings():
+        key = (settings_.architecture, settings_.loss, settings_.optimizer)
+        if key in covered:
+            continue
+        covered.add(key)
+        size = MODELS[settings_.model].smallest_image_size
+        network = build(settings_.model, classes=3, frozen_body=settings_.frozen_body, seed=0)
+        data = TrainingData(
+            pictures=np.random.default_rng(0).integers(0, 256, (4, 3, size, size), dtype=np.uint8),
+            labels=np.array([0, 1, 2, 0]),
+            train=np.arange(4),
+            validation=np.arange(4),
+            views=sample_views(1, 4, 0, ViewPolicy()).parameters,
+            teacher_logits=np.zeros((1, 4, 3), dtype=np.float16),
+        )
+        small = settings_.model_copy(update={"batch_size": 4, "learning_rate": 1e-4})
+        training = Training(network, data, small.training(epochs=1, seed=0), torch.device("cpu"))
+        assert next(training.epochs()).epoch == 1
+    assert {s[0][0] for s in covered} == {model for model, _, _ in space.architectures()}

@@ -1,6 +1,7 @@
 """Size, latency and error of the exported models, side by side: the shorter the bar the better."""
 
 import math
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,8 +78,15 @@ def _ordered(loaded: LoadedRun) -> pd.DataFrame:
 
 def _label(row: dict[str, Any]) -> str:
     precision = "" if row["precision"] == "fp32" else f" {row['precision']}"
-    number = "" if math.isnan(row["trial"]) else f" #{row['trial']:.0f}"
-    return f"{ROLE_WORDS[row['role']]}{number}: {row['model']}{precision}"
+    return f"{_role(row)}: {row['model']}{precision}"
+
+
+def _role(row: dict[str, Any]) -> str:
+    """Return what a file is and of which trial: "student #3", "twin of #3, no teacher", "teacher"."""
+    role = ROLE_WORDS[row["role"]]
+    if not math.isnan(row["twin_of"]):
+        return f"twin of #{row['twin_of']:.0f}, {role}"
+    return role if math.isnan(row["trial"]) else f"{role} #{row['trial']:.0f}"
 
 
 def _two_lines(row: dict[str, Any]) -> str:
@@ -248,7 +256,8 @@ def _sentence(loaded: LoadedRun, rows: pd.DataFrame) -> str:
         f"Latency: p50 with a tick at p90; {latency.setting}.",
     ]
     if rows["p50_ms"].isna().all():
-        said[1] = f"No latency has been measured: hkbench benchmark results/{loaded.run.name}."
+        command = shlex.join(["hkbench", "benchmark", loaded.path])
+        said[1] = f"No latency has been measured: {command}."
     if rows["error"].notna().any():
         pictures = counted(int(rows["pictures"].max()), "picture")
         said.append(f"Error: {pictures} of the {loaded.part} part, 95 % interval.")

@@ -41,11 +41,12 @@ def temperature_alpha(loaded: LoadedRun) -> Chart:
 
 
 def _without_teacher(loaded: LoadedRun, completed: pd.DataFrame) -> str:
-    """Return the no-teacher error as a sentence: the exported twin's, else the best completed trial's."""
-    twins = loaded.models[loaded.models["role"] == "no-teacher"].dropna(subset=["validation_error"])
+    """Return the no-teacher error as a sentence: a student's twin's, else the best completed trial's."""
+    twins = loaded.models.dropna(subset=["twin_of", "validation_error"])
     if not twins.empty:
-        twin = twins.iloc[0]
-        return f"Without a teacher ({twin['model']}): {percent(twin['validation_error'])}."
+        twin = rows_of(twins)[0]
+        whose = f"the twin of #{twin['twin_of']:.0f}, {twin['model']}"
+        return f"Without a teacher ({whose}): {percent(twin['validation_error'])}."
     hard = completed[completed["weight_soft"] == 0]
     if hard.empty:
         return "No trial without a teacher has completed, so a gain can't be told."

@@ -1,0 +1,95 @@
+"""The parameters of a space: what each may be, and under which conditions it is asked for at all."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hkbench.errors import UsageError
+
+Value = str | int | float | bool
+
+
+class Strict(BaseModel):
+    """What a space file holds: frozen, and without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Parameter(Strict):
+    when: dict[str, Value | list[Value]] = Field(default_factory=dict)
+    sets: str | None = None
+
+    def active(self, params: dict[str, Any]) -> bool:
+        """Whether the conditions hold for what has been chosen so far."""
+        return all(
+            name in params and params[name] in (allowed if isinstance(allowed, list) else [allowed])
+            for name, allowed in self.when.items()
+        )
+
+
+class _Range(_Parameter):
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low is {self.low:g}, above high, {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a logarithmic range needs low above 0, found {self.low:g}")
+        return self
+
+    def edges(self) -> list[Value]:
+        """Return the values that are tried when the space is checked."""
+        return [self.low, self.high]
+
+    def holds(self, value: Value) -> bool:
+        """Whether a value lies in the range."""
+        return not isinstance(value, str) and self.low <= value <= self.high
+
+    def values(self) -> list[Value]:
+        """Refuse to list what has no end."""
+        raise UsageError("'model', 'image_size' and 'frozen_body' must be lists of choices or int.")
+
+
+class FloatParameter(_Range):
+    """A real number in [low, high], by its logarithm or in steps where asked for."""
+
+    type: Literal["float"]
+    step: float | None = Field(default=None, gt=0)
+
+
+class IntParameter(_Range):
+    """A whole number in [low, high]."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    step: int = Field(default=1, ge=1)
+
+    def values(self) -> list[Value]:
+        """Return every whole number that may be chosen."""
+        return list(range(self.low, self.high + 1, self.step))
+
+
+class CategoricalParameter(_Parameter):
+    """One of the choices, without order."""
+
+    type: Literal["categorical"]
+    choices: list[Value] = Field(min_length=1)
+
+    def edges(self) -> list[Value]:
+        """Return the values that are tried when the space is checked: all."""
+        return self.choices
+
+    def holds(self, value: Value) -> bool:
+        """Whether a value is one of the choices."""
+        return value in self.choices
+
+    def values(self) -> list[Value]:
+        """Return the choices."""
+        return self.choices
+
+
+Parameter = Annotated[FloatParameter | IntParameter | CategoricalParameter, Field(discriminator="type")]
