@@ -47,8 +47,8 @@ def _export(model: ModelRecord, path: Path) -> bool:
                 artifact.path.replace(path)
                 return True
         log.warning(
-            "the shipped teacher %s comes out as another file than the run's: expected SHA-256 %s…, found %s…. "
-            "Install the versions of torch and onnx that run.json names, or benchmark without the teacher",
+            "the shipped teacher %s comes out as another file than the run's: expected SHA-256 %s…, "
+            "found %s…. Install the versions of torch and onnx that run.json names to measure it too",
             recipe.model,
             model.sha256[:12],
             artifact.sha256[:12],

@@ -62,7 +62,8 @@ def _print_table(rows: list[BenchmarkRecord], models: list[ModelRecord]) -> None
     for row in rows:
         table.add_row(
             row.model_id, roles[row.model_id], row.device, str(row.batch), _megabytes(row.size_bytes),
-            _figure(row.p50_ms), _figure(row.p90_ms), _figure(row.cold_ms), _megabytes(peak_memory_bytes(row)),
+            _figure(row.p50_ms), _figure(row.p90_ms), _figure(row.cold_ms),
+            _megabytes(peak_memory_bytes(row)),
         )  # fmt: skip
     out.print(table)
     for row in rows:

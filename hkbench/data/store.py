@@ -105,7 +105,8 @@ def build_store(
 
     Raises:
         UsageError: a size out of range, too many bad pictures, or a class with too few good ones.
-        HkbenchError: the disk is full, or a decoding process died.
+        UsageError: the disk is full.
+        HkbenchError: a decoding process died.
     """
     _check_size(size)
     path = store_path(source, size, cache)

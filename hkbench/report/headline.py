@@ -38,7 +38,7 @@ def headline(loaded: LoadedRun) -> str:
     smaller = _times(teacher["size_bytes"] / student["size_bytes"], "smaller", "larger")
     return (
         f"Student {_name(student)} is {smaller}{_faster(latency, student, teacher)} "
-        f"than its teacher {teacher['model']}, {_error_difference(loaded, student, teacher)}."
+        f"than its teacher {teacher['model']}, with {_error_difference(loaded, student, teacher)}."
         f"{_gain(loaded, student)}"
     )
 
@@ -83,39 +83,48 @@ def _times(ratio: float, better: str, worse: str) -> str:
     return f"{number(ratio)} times {better}" if ratio >= 1 else f"{number(1 / ratio)} times {worse}"
 
 
-def _error_difference(loaded: LoadedRun, student: Model, teacher: Model) -> str:
-    found = _paired(loaded, student["id"], teacher["id"])
+def _gain(loaded: LoadedRun, student: Model) -> str:
+    """Return a sentence, after a space, on the student and its twin; nothing where no twin was measured."""
+    twins = loaded.models[loaded.models["twin_of"] == student["trial"]].dropna(subset=["error"])
+    if twins.empty or math.isnan(student["error"]):
+        return ""
+    difference = _error_difference(loaded, student, rows_of(twins)[0])
+    return f" What distillation brought, against its twin without a teacher: {difference}."
+
+
+def _error_difference(loaded: LoadedRun, student: Model, other: Model) -> str:
+    found = _paired(loaded, student["id"], other["id"])
     if found is None:
-        return _unpaired(loaded, student, teacher)
+        return _unpaired(loaded, student, other)
     difference, n = found
     pictures = f"{counted(n, 'picture')} of the {loaded.part} part"
     if difference.holds_zero:
         return (
-            "with no difference in error shown (95 % interval of the difference "
+            "no difference in error shown (95 % interval of the difference "
             f"{points(-difference.high)} to {points(-difference.low)} points, {pictures})"
         )
     low, high = sorted((abs(difference.low), abs(difference.high)))
     word = "less" if difference.estimate > 0 else "more"
     return (
-        f"for {points(abs(difference.estimate))} points {word} error "
+        f"{points(abs(difference.estimate))} points {word} error "
         f"(95 % interval {points(low)} to {points(high)}, {pictures})"
     )
 
 
-def _unpaired(loaded: LoadedRun, student: Model, teacher: Model) -> str:
-    more = student["error"] - teacher["error"]
+def _unpaired(loaded: LoadedRun, student: Model, other: Model) -> str:
+    more = student["error"] - other["error"]
     if math.isnan(more):
-        return "with an error that was not measured on the same part"
+        return "an error that was not measured on the same part"
     word = "less" if more < 0 else "more"
     return (
-        f"for {points(abs(more))} points {word} error on the {loaded.part} part "
+        f"{points(abs(more))} points {word} error on the {loaded.part} part "
         "(no interval: predictions.parquet lacks one of the two)"
     )
 
 
-def _paired(loaded: LoadedRun, student: str, teacher: str) -> tuple[Interval, int] | None:
-    """Return accuracy of the student minus the teacher's on the pictures that both answered."""
-    answers = [_answers(loaded.predictions, model, loaded.part) for model in (student, teacher)]
+def _paired(loaded: LoadedRun, student: str, other: str) -> tuple[Interval, int] | None:
+    """Return accuracy of the student minus the other's on the pictures that both answered."""
+    answers = [_answers(loaded.predictions, model, loaded.part) for model in (student, other)]
     shared = [picture for picture in answers[0] if picture in answers[1]]
     if not shared:
         return None

@@ -33,8 +33,8 @@ EPOCH_COLUMNS = [
     "trial", "epoch", "train_loss", "learning_rate", "seconds", "accuracy",
 ]  # fmt: skip
 MODEL_COLUMNS = [
-    "id", "role", "trial", "twin_of", "model", "image_size", "precision", "parameters", "sha256", "size_bytes",
-    "pictures", "error", "error_low", "error_high", "validation_error",
+    "id", "role", "trial", "twin_of", "model", "image_size", "precision", "parameters", "sha256",
+    "size_bytes", "pictures", "error", "error_low", "error_high", "validation_error",
 ]  # fmt: skip
 MODEL_NUMBERS = [
     "trial", "twin_of", "size_bytes", "pictures", "error", "error_low", "error_high", "validation_error",

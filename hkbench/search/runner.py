@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -58,7 +58,17 @@ GONE_WITHIN_S = 5.0
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
-class StudySearcher(Searcher):  # type: ignore[misc]
+class _DriversOwn:
+    """What never leaves the driver: Ray Tune copies and pickles its settings, and a session is neither."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class StudySearcher(_DriversOwn, Searcher):  # type: ignore[misc]
     """Ray Tune's view of a search session."""
 
     def __init__(self, session: SearchSession, job: Job) -> None:
@@ -69,7 +79,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """Return the config of the next trial, or that there is none."""
-        ready = self._session.next_trial()
+        ready = None
+        with self._ending_at_a_fault():
+            ready = self._session.next_trial()
         if ready is None:
             return str(Searcher.FINISHED)
         self._numbers[trial_id] = ready.number
@@ -84,14 +96,24 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass on an epoch."""
         if "failed" not in result and trial_id in self._numbers:
-            self._session.on_epoch(result)
+            with self._ending_at_a_fault():
+                self._session.on_epoch(result)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Pass on a trial's end; a trial that Ray calls an error has lost its worker."""
-        if trial_id in self._numbers:
-            self._session.on_end(self._numbers[trial_id], None if error else result)
+        if trial_id in self._numbers and self._session.fault is None:
+            with self._ending_at_a_fault():
+                self._session.on_end(self._numbers[trial_id], None if error else result)
+
+    @contextmanager
+    def _ending_at_a_fault(self) -> Iterator[None]:
+        """End the search at a fault of the driver, such as a full disk: Tune would blame the trial."""
+        try:
+            yield
+        except (HkbenchError, OSError) as error:
+            self._session.fault = error
 
     def save(self, checkpoint_path: str) -> None:
         """Keep nothing: the study is on disk already."""
@@ -118,7 +140,7 @@ class ParetoHalvingScheduler(FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
 
-class SessionStopper(tune.Stopper):  # type: ignore[misc]
+class SessionStopper(_DriversOwn, tune.Stopper):  # type: ignore[misc]
     """Ends the experiment when the session is over."""
 
     def __init__(self, session: SearchSession) -> None:
@@ -256,6 +278,8 @@ def run_trials(plan: SearchPlan, session: SearchSession, job: Job, rule: ParetoH
     try:
         with explaining_full_disk(folder), _interruptible(session), _quiet_tune():
             _fit(tuner)
+            if session.fault is not None:
+                raise session.fault
         session.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

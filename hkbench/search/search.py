@@ -301,7 +301,7 @@ def _update(run: RunDirectory, **changes: object) -> None:
 
 def _why_nothing(run: RunDirectory) -> str:
     reasons = [trial.reason for trial in run.trials() if trial.reason]
-    last = f" The last one: {reasons[-1]}." if reasons else ""
+    last = f" The last one: {reasons[-1].rstrip('.')}." if reasons else ""
     took = timedelta(seconds=round(sum(run.read_run().phase_seconds.values())))
     return f"No trial came to its end in {took}.{last} Give the search more --budget, or fewer --epochs."
 

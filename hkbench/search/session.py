@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from hkbench.errors import HkbenchError
+from hkbench.errors import UsageError
 from hkbench.search.costs import ArchitectureCost
 from hkbench.search.plan import SearchPlan
 from hkbench.search.settings import Architecture, TrialSettings
@@ -76,6 +76,7 @@ class SearchSession:
         self._limit = plan.space.schedule.trials
         self._deadline: float | None = None
         self.interrupted = False
+        self.fault: Exception | None = None
         self.exhausted = False
 
     def start_clock(self, budget_s: float | None) -> None:
@@ -93,8 +94,8 @@ class SearchSession:
 
     @property
     def over(self) -> bool:
-        """Whether nothing may go on: the user has stopped the search, or the time is up."""
-        return self.interrupted or self.out_of_budget
+        """Whether nothing may go on: the user or a fault has stopped the search, or the time is up."""
+        return self.interrupted or self.fault is not None or self.out_of_budget
 
     def next_trial(self) -> Ready | None:
         """Return the next trial to train: first those that were cut off, then what the study proposes."""
@@ -179,7 +180,7 @@ class SearchSession:
         """Record that a trial is over; None for a result says that its worker was lost.
 
         Raises:
-            HkbenchError: its worker found no room on the disk, and neither will another trial's.
+            UsageError: its worker found no room on the disk, and neither will another trial's.
         """
         if number not in self._live:
             return
@@ -188,7 +189,7 @@ class SearchSession:
                 self._end(number, "FAIL", "the worker process was lost")
             return
         if result.get("no_room"):
-            raise HkbenchError(str(result["failed"]))
+            raise UsageError(str(result["failed"]))
         if "failed" in result:
             self._end(number, "FAIL", str(result["failed"]))
             return
@@ -200,8 +201,8 @@ class SearchSession:
             self._end(number, "PRUNED", why)
 
     def close(self) -> None:
-        """End what the budget has cut off; after an interruption leave it to be resumed."""
-        if self.interrupted:
+        """End what the budget has cut off; after an interruption or a fault leave it to be resumed."""
+        if self.interrupted or self.fault is not None:
             return
         for number, live in list(self._live.items()):
             if live.last:

@@ -14,7 +14,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors and plain values) to `path`, replacing what was there.
 
     Raises:
-        HkbenchError: the disk is full; the older checkpoint is kept.
+        UsageError: the disk is full; the older checkpoint is kept.
     """
     with replacing(path) as temporary:
         torch.save(state, temporary)

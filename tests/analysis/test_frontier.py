@@ -1,10 +1,9 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hkbench.analysis.frontier import hypervolume, non_dominated, pareto_ranks
+from hkbench.analysis.frontier import non_dominated, pareto_ranks
 
 points = st.tuples(st.integers(0, 9), st.integers(1, 4)).flatmap(
     lambda shape: arrays(np.float64, shape, elements=st.integers(0, 5).map(float) | st.just(float("nan")))
@@ -43,17 +42,3 @@ def test_equal_points_are_all_kept() -> None:
 def test_no_points_have_no_frontier() -> None:
     assert non_dominated(np.empty((0, 3))).tolist() == []
     assert pareto_ranks(np.empty((0, 3))).tolist() == []
-    assert hypervolume(np.empty((0, 2)), np.ones(2)) == 0
-
-
-@given(points)
-def test_hypervolume_counts_the_unit_cells_that_are_dominated(values: np.ndarray) -> None:
-    reference = np.full(values.shape[1], 4.0)
-    corners = np.stack(np.meshgrid(*[np.arange(4.0)] * values.shape[1], indexing="ij"), axis=-1)
-    corners = corners.reshape(-1, values.shape[1])
-    covered = sum(any((row <= corner).all() for row in values) for corner in corners)
-    assert hypervolume(values, reference) == pytest.approx(covered)
-
-
-def test_hypervolume_of_a_known_staircase() -> None:
-    assert hypervolume(np.array([[1.0, 3.0], [2.0, 1.0]]), np.array([4.0, 4.0])) == pytest.approx(7.0)

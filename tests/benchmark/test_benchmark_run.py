@@ -12,9 +12,9 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from hkbench.benchmark.run import benchmark_run, parse_batches
-from hkbench.cli.benchmark import benchmark
+from hkbench.cli.benchmark import benchmark, peak_memory_bytes
 from hkbench.errors import HkbenchError, IncompleteError, UsageError
-from hkbench.store.records import BenchmarkRecord, ModelRecord, TelemetryRecord
+from hkbench.store.records import BenchmarkRecord, ModelRecord, TelemetryRecord, Usage
 from hkbench.store.rundir import RunDirectory
 
 AddModel = Callable[..., ModelRecord]
@@ -132,6 +132,16 @@ def test_command_prints_a_table(run: RunDirectory, add_model: AddModel) -> None:
     line = next(line for line in done.stdout.splitlines() if "lite0" in line)
     assert "student" in line
     assert "cpu" in line
+
+
+@pytest.mark.parametrize(("device", "peak"), [("cpu", 7), ("cuda:0", 3)])
+def test_peak_memory_is_that_of_the_device(device: str, peak: int) -> None:
+    row = BenchmarkRecord(
+        model_id="a", sha256=None, size_bytes=None, device=device, runtime="onnxruntime", precision="fp32",
+        batch=1, status="ok", usage=Usage(seconds=1.0, peak_rss_bytes=7, peak_gpu_bytes=3), measured="now",
+    )  # fmt: skip
+    assert peak_memory_bytes(row) == peak
+    assert peak_memory_bytes(row.model_copy(update={"usage": None})) is None
 
 
 def test_command_prints_one_json_object(run: RunDirectory, add_model: AddModel) -> None:

@@ -73,7 +73,6 @@ def test_file_carries_labels_and_preprocessing(artifact):
     assert json.loads(found["preprocessing"])["channels"] == "RGB"
     assert json.loads(found["preprocessing"])["range"] == [0, 1]
     assert "bicubic" in json.loads(found["preprocessing"])["resize"]
-    assert found["hkbench_version"] == hkbench.__version__
     assert found["model"] == "household_s"
     assert found["role"] == "student"
 
@@ -93,7 +92,8 @@ def test_file_tells_nothing_of_the_machine(artifact):
     assert b".py" not in content
 
 
-def test_equal_weights_make_equal_bytes(network, artifact, tmp_path):
+def test_equal_weights_make_equal_bytes_under_a_later_hkbench(network, artifact, tmp_path, monkeypatch):
+    monkeypatch.setattr(hkbench, "__version__", "99.9.9")
     assert export(network, tmp_path / "again.onnx", role="student").sha256 == artifact.sha256
 
 

@@ -35,13 +35,10 @@ def test_file_says_what_it_takes_and_gives(path):
 def test_batches_don_t_change_logits(path, count: int, batch: int):
     classifier = OnnxClassifier(path)
     pictures = photos(12, 32)
-    told: list[int] = []
-    found = classifier.logits(pictures[:count], batch=batch, advance=told.append)
+    found = classifier.logits(pictures[:count], batch=batch)
     assert found.shape == (count, len(LABELS))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, classifier.logits(pictures)[:count], atol=1e-5)
-    assert sum(told) == count
-    assert all(held <= batch for held in told)
 
 
 def test_threads_don_t_change_logits(path):
@@ -101,12 +98,6 @@ def test_model_of_others_is_refused(path, tmp_path, lost: str):
     onnx.save(model, foreign)
     with pytest.raises(UsageError, match="not one that hkbench has exported"):
         OnnxClassifier(foreign)
-
-
-@pytest.mark.parametrize("device", ["tpu", "cuda:99x", "cpus"])
-def test_absent_device_is_refused(path, device: str):
-    with pytest.raises(UsageError, match=f"no device '{device}'"):
-        OnnxClassifier(path, device=device)
 
 
 def test_session_needs_no_torch(path):

@@ -176,7 +176,7 @@ def _write_models(directory: RunDirectory) -> None:
         "student-12": ("student", 12, "efficientnet_lite0_cut4", 3_900_000, 0.872, 3.1),
         "student-6": ("student", 6, "mobilenetv4_conv_small_050", 3_250_000, 0.846, 2.3),
         "student-9": ("student", 9, "household_m", 1_450_000, 0.811, 1.2),
-        "no-teacher": ("no-teacher", 1, "efficientnet_lite0_cut4", 3_900_000, 0.838, 3.1),
+        "twin": ("no-teacher", 13, "efficientnet_lite0_cut4", 3_900_000, 0.838, 3.1),
         "teacher": ("teacher", None, "efficientnet_lite0", TEACHER_BYTES, 0.894, 9.7),
     }
     blocks = [
@@ -186,5 +186,11 @@ def _write_models(directory: RunDirectory) -> None:
     ]
     write_predictions(directory.predictions, blocks)
     for id_, (role, trial, model, size, _, p50_ms) in shown.items():
-        directory.write_model(model_record(id_, role, blocks, trial=trial, model=model, size_bytes=size))
+        fields = {
+            "trial": trial,
+            "twin_of": 12 if id_ == "twin" else None,
+            "model": model,
+            "size_bytes": size,
+        }
+        directory.write_model(model_record(id_, role, blocks, **fields))
         directory.append(benchmark_record(id_, p50_ms))

@@ -56,7 +56,7 @@ def test_bars_are_the_records_in_one_order(finished_run: RunDirectory) -> None:
     assert list(latencies.x) == [1.2, 2.3, 3.1, 3.1, 9.7]
     assert list(latencies.error_x.array) == pytest.approx([0.14 * p50 for p50 in latencies.x])
     models = {model.id: model for model in finished_run.model_records()}
-    order = ["student-9", "student-6", "student-12", "no-teacher", "teacher"]
+    order = ["student-9", "student-6", "student-12", "twin", "teacher"]
     tested = [models[id_].parts[1].metrics["accuracy"] for id_ in order]
     assert list(errors.x) == pytest.approx([100 * (1 - accuracy) for accuracy in tested])
     figure = chart(finished_run, "less_is_better").figure
@@ -88,9 +88,30 @@ def test_a_failed_and_a_missing_latency_are_words_not_gaps(make_run: MakeRun) ->
 
 
 def test_without_latencies_the_command_is_named(make_run: MakeRun) -> None:
-    run = make_run(name="shop")
+    run = make_run(name="the shop")
     (run.path / "benchmark.jsonl").unlink()
-    assert "hkbench benchmark results/shop" in chart(run, "less_is_better").sentence
+    assert f"hkbench benchmark '{run.path}'." in chart(run, "less_is_better").sentence
+
+
+def test_a_twin_is_told_from_other_trials_without_a_teacher(make_run: MakeRun) -> None:
+    run = make_run()
+    twin = next(model for model in run.model_records() if model.id == "twin")
+    seed_point = twin.model_copy(update={"id": "a-hard-trial", "trial": 1, "twin_of": None, "parts": []})
+    run.write_model(seed_point)
+    table = chart(run, "less_is_better").table
+    assert table is not None
+    labels = {row[1]: row[0] for row in table.rows}
+    assert labels["twin"] == "twin of #12, no teacher: efficientnet_lite0_cut4"
+    assert labels["a-hard-trial"] == "no teacher #1: efficientnet_lite0_cut4"
+    assert labels["student-12"] == "student #12: efficientnet_lite0_cut4"
+
+
+def test_the_map_compares_with_the_twin_alone(make_run: MakeRun) -> None:
+    run = make_run()
+    twin = next(model for model in run.model_records() if model.id == "twin")
+    run.write_model(twin.model_copy(update={"id": "a-hard-trial", "trial": 1, "twin_of": None}))
+    run.write_model(twin.model_copy(update={"parts": []}))
+    assert "Without a teacher (trial #" in chart(run, "temperature_alpha").sentence
 
 
 def test_the_frontier_shows_each_trial_with_values_once(finished_run: RunDirectory) -> None:
@@ -125,7 +146,7 @@ def test_the_map_counts_every_completed_distilled_trial_and_leaves_the_rest_empt
     assert all((value is None) == (text == "") for z, t in zip(heat.z, heat.text, strict=True)
                for value, text in zip(z, t, strict=True))  # fmt: skip
     assert (
-        "Without a teacher (efficientnet_lite0_cut4): 16.2 %."
+        "Without a teacher (the twin of #12, efficientnet_lite0_cut4): 16.2 %."
         in chart(finished_run, "temperature_alpha").sentence
     )
 
@@ -177,6 +198,19 @@ def test_published_figures_are_those_of_the_study(finished_run: RunDirectory) ->
         ["DenseNet, the teacher", "430", "11.3"],
         ["SqueezeNet, its student", "4.40", "10.7"],
     ]
+
+
+def test_classes_whose_names_are_numbers_or_begin_alike_keep_a_bar_each(make_run: MakeRun) -> None:
+    run = make_run()
+    record = run.read_run()
+    assert record.data is not None
+    names = [str(number) for number in range(6)] + [
+        "a name longer than fits beside a bar " * n for n in range(1, 7)
+    ]
+    run.write_run(record.model_copy(update={"data": record.data.model_copy(update={"classes": names})}))
+    (bars,) = traces(run, "classes", "bar")
+    assert len(set(bars.y)) == len(bars.x) == 12
+    assert set("012345") < set(chart(run, "classes").figure.layout.yaxis.ticktext)
 
 
 def test_the_hardest_classes_are_counted_from_the_stored_answers(finished_run: RunDirectory) -> None:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 from synthetic_run import MakeRun, answers, run_record
@@ -9,11 +10,12 @@ from hkbench.store.records import PartMetrics
 from hkbench.store.rundir import RunDirectory
 
 
-def with_accuracies(run: RunDirectory, student: float, teacher: float) -> RunDirectory:
-    """Give the best student and the teacher these accuracies on both parts."""
+def with_accuracies(run: RunDirectory, student: float, teacher: float, twin: float = 0.5) -> RunDirectory:
+    """Give the best student, the teacher and the twin these accuracies on both parts."""
+    accuracies = {"student-12": student, "teacher": teacher, "twin": twin}
     blocks = [
         answers(id_, part, accuracy, 690, seed)
-        for seed, (id_, accuracy) in enumerate({"student-12": student, "teacher": teacher}.items())
+        for seed, (id_, accuracy) in enumerate(accuracies.items())
         for part in ("validation", "test")
     ]
     write_predictions(run.predictions, blocks)
@@ -36,6 +38,27 @@ def test_it_compares_the_best_student_with_its_teacher(finished_run: RunDirector
     assert "690 pictures of the test part" in said
 
 
+def test_it_tells_what_distillation_brought(make_run: MakeRun) -> None:
+    said = headline(load_run(with_accuracies(make_run(), student=0.9, teacher=0.9, twin=0.8)))
+    assert re.search(
+        r"\. What distillation brought, against its twin without a teacher: 10\.0 points less error "
+        r"\(95 % interval \d+\.\d to \d+\.\d, 690 pictures of the test part\)\.$",
+        said,
+    )
+
+
+def test_a_twin_that_is_as_good_shows_no_gain(make_run: MakeRun) -> None:
+    said = headline(load_run(with_accuracies(make_run(), student=0.9, teacher=0.95, twin=0.9)))
+    assert "its twin without a teacher: no difference in error shown (95 % interval" in said
+
+
+def test_the_twin_of_another_student_is_passed_over(make_run: MakeRun) -> None:
+    run = make_run()
+    twin = next(model for model in run.model_records() if model.id == "twin")
+    run.write_model(twin.model_copy(update={"twin_of": 6}))
+    assert "twin" not in headline(load_run(run))
+
+
 def test_an_interval_around_zero_is_called_no_difference(make_run: MakeRun) -> None:
     said = headline(load_run(with_accuracies(make_run(), student=0.9, teacher=0.9)))
     assert "no difference in error shown" in said
@@ -44,12 +67,12 @@ def test_an_interval_around_zero_is_called_no_difference(make_run: MakeRun) -> N
 
 def test_a_worse_student_costs_points(make_run: MakeRun) -> None:
     said = headline(load_run(with_accuracies(make_run(), student=0.85, teacher=0.95)))
-    assert "for 10.0 points more error (95 % interval" in said
+    assert "with 10.0 points more error (95 % interval" in said
 
 
 def test_a_better_student_saves_points(make_run: MakeRun) -> None:
     said = headline(load_run(with_accuracies(make_run(), student=0.95, teacher=0.85)))
-    assert "for 10.0 points less error (95 % interval" in said
+    assert "with 10.0 points less error (95 % interval" in said
 
 
 def test_without_predictions_no_interval_is_claimed(make_run: MakeRun) -> None:
@@ -67,7 +90,8 @@ def test_without_latencies_nothing_is_said_of_speed(make_run: MakeRun) -> None:
 
 def test_without_a_teacher_the_student_stands_alone(make_run: MakeRun) -> None:
     run = make_run()
-    (run.models / "teacher" / "model.json").unlink()
+    for gone in ("teacher", "twin"):
+        (run.models / gone / "model.json").unlink()
     said = headline(load_run(run))
     assert said == (
         "Student efficientnet_lite0_cut4 (trial #12): 3.90 MB, 3.10 ms (cpu, batch 1), "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_run import MakeRun, model_record, run_record, trial_record
+from synthetic_run import MakeRun, model_record, run_record, trial_record, write_run
 from typer.testing import CliRunner
 
 from hkbench.cli.app import app
@@ -83,9 +83,27 @@ def test_nothing_on_the_page_asks_the_network(finished_run: RunDirectory, tmp_pa
     assert re.search(r"script-src( 'sha256-[^']+'){2};", policy[1].replace("&#39;", "'"))
 
 
-def test_no_path_of_the_machine_is_on_the_page(make_run: MakeRun) -> None:
+def test_commands_name_the_run_as_it_was_given_and_no_path_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = build_report(write_run(Path("my runs/demo"))).read_text()
+    assert "hkbench benchmark &#39;my runs/demo&#39;\nhkbench report &#39;my runs/demo&#39;\n" in page
+    assert str(tmp_path) not in page
+
+
+def test_rejected_pictures_are_counted_and_listed(make_run: MakeRun) -> None:
     run = make_run()
-    assert str(run.path.parent) not in build_report(run).read_text()
+    assert "0 pictures rejected" in build_report(run).read_text()
+    assert "rejected picture</th>" not in build_report(run).read_text()
+    record = run.read_run()
+    assert record.data is not None
+    bad = [("lamp/torn.png", "image file is truncated"), ("cup/<b>.jpg", "no picture")]
+    run.write_run(record.model_copy(update={"data": record.data.model_copy(update={"rejected": bad})}))
+    page = build_report(run).read_text()
+    assert "2 pictures rejected" in page
+    assert "<td>lamp/torn.png</td>\n<td>image file is truncated</td>" in page
+    assert "<td>cup/&lt;b&gt;.jpg</td>" in page
 
 
 @pytest.mark.parametrize("name", [HOSTILE, UNUSUAL])

@@ -1,5 +1,7 @@
 """What the search's tests share: a tiny space, its costs, and a listener that keeps what it is told."""
 
+import threading
+
 import numpy as np
 import yaml
 from PIL import Image
@@ -65,9 +67,10 @@ def tiny_plan(folder, **changes):
 
 
 class Heard:
-    """A listener that keeps what it is told."""
+    """A listener that keeps what it is told; like a terminal's, it can be neither copied nor pickled."""
 
     def __init__(self):
+        self.lock = threading.Lock()
         self.phases, self.started, self.epochs, self.ended = [], [], [], []
 
     def phase(self, name):

@@ -11,7 +11,7 @@ from hkbench.errors import UsageError
 from hkbench.search.search import run_search
 from hkbench.store.records import BenchmarkRecord, TelemetryRecord
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = pytest.mark.ray
 
 A_CLASS = 30
 
@@ -24,14 +24,26 @@ def pictures(tmp_path_factory):
     return folder
 
 
+def taught(model, temperature):
+    params = {"model": model, "loss": "kd", "temperature": temperature, "alpha": 0.3}
+    return {"name": f"{model} at {temperature}", "source": "this test", "params": params}
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, pictures):
     """One finished search; its folder, plan, listener and result."""
     folder = tmp_path_factory.mktemp("search")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HKBENCH_CACHE", str(folder / "cache"))
-        schedule = {"trials": 3, "max_epochs": 2, "grace": 2}
-        plan = tiny_plan(folder, space={"schedule": schedule}, data=str(pictures), concurrency=2, views=2)
+        changes = {
+            "schedule": {"trials": 3, "max_epochs": 2, "grace": 2},
+            "start_with": [
+                taught("household_s", 2.0),
+                taught("household_s", 4.0),
+                taught("baseline_cnn", 2.0),
+            ],
+        }
+        plan = tiny_plan(folder, space=changes, data=str(pictures), concurrency=2, views=2)
         heard = Heard()
         result = run_search(plan, heard)
         yield plan, heard, result
@@ -55,7 +67,8 @@ def test_a_search_goes_through_its_phases_and_ends_its_trials(finished):
     assert all(trial.state in ("COMPLETE", "PRUNED") for trial in trials)
     record = result.run.read_run()
     assert record.status == "finished"
-    assert record.data.rejected == 1
+    assert [name for name, _ in record.data.rejected] == ["mug/broken.png"]
+    assert any("mug/broken.png" in warning for warning in record.warnings)
     assert set(record.phase_seconds) == set(heard.phases)
 
 
@@ -71,6 +84,23 @@ def test_every_figure_of_a_model_is_of_its_own_file(finished):
         for part in model.parts:
             block = blocks[model.id, part.part]
             assert part.metrics == metrics_of(block.logits, block.labels)
+
+
+def test_bytes_are_known_before_training(finished):
+    _, _, result = finished
+    trials = {trial.number: trial for trial in result.run.trials()}
+    shipped = [model for model in result.models if model.trial is not None]
+    assert shipped
+    for model in shipped:
+        assert trials[model.trial].values["artifact_bytes"] == model.size_bytes
+
+
+def test_the_best_student_stands_beside_its_twin(finished):
+    _, _, result = finished
+    (twin,) = [model for model in result.models if model.twin_of is not None]
+    student = next(model for model in result.models if model.trial == twin.twin_of)
+    assert (student.role, twin.role) == ("student", "no-teacher")
+    assert {**student.params, "loss": "hard"}.items() >= twin.params.items()
 
 
 def test_workers_are_reused_and_every_epoch_has_its_cost(finished):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hkbench.errors import HkbenchError, UsageError
+from hkbench.errors import UsageError
 from hkbench.store import atomic
 from hkbench.store.records import EpochRecord, RunRecord, TrialRecord
 from hkbench.store.rundir import RunDirectory
@@ -110,7 +110,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
             temporary.write_text("half of the ne")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(HkbenchError, match="No room on the disk"):
+    with pytest.raises(UsageError, match="No room on the disk"):
         fail()
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["file.txt"]

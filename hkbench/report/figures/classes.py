@@ -35,7 +35,7 @@ def classes(loaded: LoadedRun) -> Chart:
     if not rows:
         return Chart(
             title=TITLE,
-            sentence="No answers of a student are stored yet. A search that ends stores them: hkbench search.",
+            sentence="No student's answers are stored yet. A search that ends stores them: hkbench search.",
             figure=None,
             table=None,
         )
@@ -52,6 +52,7 @@ def classes(loaded: LoadedRun) -> Chart:
             ],
             numeric=frozenset({"pictures", "student's error", "teacher's error"}),
         ),
+        narrow={"font": {"size": 11}},
     )
 
 
@@ -99,17 +100,19 @@ def _sentence(loaded: LoadedRun, rows: list[_Row], worst: list[_Row]) -> str:
     if not worst:
         return f"{said}."
     first = worst[0]
+    pictures = counted(first.pictures, "picture")
     return (
-        f"{said}; '{first.name}' has the most, {percent(first.error)} of {counted(first.pictures, 'picture')}, "
+        f"{said}; '{first.name}' has the most, {percent(first.error)} of {pictures}, "
         f"taken most often for {first.taken_for}. Few pictures a class: read single bars with care."
     )
 
 
 def _figure(worst: list[_Row]) -> go.Figure:
-    names = [plain(short(row.name)) for row in worst]
+    # Places, not names: two long names may be cut to the same, and plotly would read "10" as a number.
+    places = list(range(len(worst)))
     hover = [f"{plain(row.name)}: {percent(row.error)}, most for {plain(row.taken_for)}" for row in worst]
     student = go.Bar(
-        y=names,
+        y=places,
         x=[100 * row.error for row in worst],
         orientation="h",
         name="best student",
@@ -121,7 +124,7 @@ def _figure(worst: list[_Row]) -> go.Figure:
     if any(row.teacher_error is not None for row in worst):
         traces.append(
             go.Scatter(
-                y=names,
+                y=places,
                 x=[None if row.teacher_error is None else 100 * row.teacher_error for row in worst],
                 mode="markers",
                 name="teacher",
@@ -135,5 +138,12 @@ def _figure(worst: list[_Row]) -> go.Figure:
         showlegend=True,
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         xaxis=axis("error, % ← less is better", rangemode="tozero"),
-        yaxis=axis("", autorange="reversed"),
+        yaxis=axis(
+            "",
+            autorange="reversed",
+            tickvals=places,
+            ticktext=[plain(short(row.name)) for row in worst],
+            ticklabelstandoff=6,
+            showgrid=False,
+        ),
     )

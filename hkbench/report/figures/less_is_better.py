@@ -46,7 +46,7 @@ class Panel:
 
 
 def less_is_better(loaded: LoadedRun) -> Chart:
-    """Draw one row for each model: students from the smallest up, the no-teacher twin, the teacher."""
+    """Draw one row for each model: students from the smallest up, those without a teacher, the teacher."""
     if loaded.models.empty:
         return Chart(
             title=TITLE,

@@ -38,8 +38,8 @@ def published(loaded: LoadedRun) -> Chart | None:
     return Chart(
         title="The study, as published",
         sentence="As published, other pictures: the study that hkbench follows had photographs of household "
-        "goods in 69 classes of its own. Its student was 98 times smaller than DenseNet and 0.6 points better. These "
-        "figures can't be ranked with those above.",
+        "goods in 69 classes of its own. Its student was 98 times smaller than DenseNet and 0.6 points "
+        "better. These figures can't be ranked with those above.",
         figure=_figure(),
         table=Table(
             columns=["model", "size, MB", "error, %"],
@@ -56,7 +56,7 @@ def published(loaded: LoadedRun) -> Chart | None:
 def _figure() -> go.Figure:
     known = [size for size in SIZES_MB if size]
     unknown = [name for name, size in zip(NAMES, SIZES_MB, strict=True) if not size]
-    sizes = log_axis("size, MB ← less is better (log axis)", known, domain=[0.0, 0.46])
+    sizes = log_axis("size, MB ← less is better (log)", known, domain=[0.0, 0.46])
     sizes["range"] = [0.4, 3.6]
     rows = {"range": [len(NAMES) - 0.5, -0.5], "automargin": True, "showgrid": False, "ticklabelstandoff": 6}
     traces = [
