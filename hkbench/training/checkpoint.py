@@ -1,5 +1,6 @@
 """Checkpoints of a training: written whole or not at all, read without running code from the file."""
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         UsageError: the disk is full; the older checkpoint is kept.
     """
+    buffer = io.BytesIO()  # through memory: torch's own writer hides a full disk behind a RuntimeError
+    torch.save(state, buffer)
     with replacing(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
