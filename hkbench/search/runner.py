@@ -5,57 +5,29 @@ search is resumed by a new run over the same study.
 """
 
 import logging
-import os
-import secrets
 import shutil
 import signal
-import socket
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-import psutil
+from ray import tune
+from ray.exceptions import RayError
+from ray.tune.error import TuneError
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 
 from hkbench.analysis.trials import losses_of
-from hkbench.config import usable_cores
-from hkbench.errors import HkbenchError, UsageError
+from hkbench.errors import HkbenchError
 from hkbench.search.plan import SearchPlan
+from hkbench.search.ray_runtime import STOPPING
 from hkbench.search.scheduler import ParetoHalving
 from hkbench.search.session import SearchSession
 from hkbench.search.trial import Job, RayTrial
 from hkbench.store.atomic import explaining_full_disk
-
-QUIET = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
-for _name, _value in QUIET.items():
-    os.environ.setdefault(_name, _value)
-
-import ray  # noqa: E402 - Ray reads its environment as it is imported
-from ray import tune  # noqa: E402
-from ray.exceptions import RayError  # noqa: E402
-from ray.tune.error import TuneError  # noqa: E402
-from ray.tune.experiment import Trial  # noqa: E402
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
-from ray.tune.search import Searcher  # noqa: E402
-
-log = logging.getLogger(__name__)
-
-OBJECT_STORE_BYTES = 256 * 1024**2
-ANSWER_WITHIN_S = 5.0
-GONE_WITHIN_S = 5.0
-STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class _DriversOwn:
@@ -154,91 +126,6 @@ class SessionStopper(_DriversOwn, tune.Stopper):  # type: ignore[misc]
     def stop_all(self) -> bool:
         """Say whether nothing may go on."""
         return self._session.over
-
-
-@contextmanager
-def ray_runtime(plan: SearchPlan) -> Iterator[None]:
-    """Start Ray on this machine, or join the cluster at the plan's address, for as long as it takes.
-
-    Raises:
-        UsageError: no cluster answers at the address, or it refuses us.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    # Short, for the paths of Ray's sockets lie below it and must not pass 107 bytes.
-    short = "/tmp" if os.name == "posix" else None
-    handlers = {number: signal.getsignal(number) for number in STOPPING}
-
-    def as_before() -> None:
-        for number, handler in handlers.items():  # Ray's own would end the process without a word
-            signal.signal(number, handler)
-
-    with tempfile.TemporaryDirectory(prefix="hkbench-", dir=short, ignore_cleanup_errors=True) as folder:
-        try:
-            if plan.address:
-                _join(plan.address)
-            else:
-                _start(folder)
-            as_before()
-            yield
-        finally:
-            _shut_down()
-            as_before()
-
-
-def _shut_down() -> None:
-    """Leave Ray, and wait for the processes that it started here: a worker may yet write its checkpoint."""
-    started = psutil.Process().children(recursive=True)
-    ray.shutdown()
-    _, alive = psutil.wait_procs(started, timeout=GONE_WITHIN_S)
-    for process in alive:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-
-
-def _start(folder: str) -> None:
-    if "RAY_AUTH_TOKEN_PATH" not in os.environ:  # without a token, Ray would leave one in the user's home
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    ray.init(
-        address="local",
-        num_cpus=usable_cores(),
-        include_dashboard=False,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        _temp_dir=folder,
-    )
-
-
-def _join(address: str) -> None:
-    check_address(address)
-    try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-    except (RayError, ConnectionError, RuntimeError, ValueError) as error:
-        raise UsageError(
-            f"The Ray cluster at {address} can't be joined: {str(error).splitlines()[0]} {WHERE_FROM}"
-        ) from error
-
-
-WHERE_FROM = "The address is from --address or RAY_ADDRESS; without either, the search runs on this machine."
-
-
-def check_address(address: str) -> None:
-    """Refuse an address at which nothing answers; Ray itself would wait for minutes.
-
-    Raises:
-        UsageError: it is neither `auto` nor HOST:PORT, or nothing answers there.
-    """
-    if address == "auto":
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        raise UsageError(f"A cluster's address is HOST:PORT or auto, found '{address}'. {WHERE_FROM}")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_WITHIN_S).close()
-    except (OSError, OverflowError) as error:
-        raise UsageError(f"No Ray cluster answers at {address}: {error}. {WHERE_FROM}") from error
 
 
 def run_trials(plan: SearchPlan, session: SearchSession, job: Job, rule: ParetoHalving, folder: Path) -> None:

@@ -2,7 +2,8 @@
 
 ASHA (arXiv 1810.05934) with the rank of non-domination in place of one metric, after MO-ASHA
 (arXiv 2106.12639): at each rung a trial goes on if it is on the frontier of those that have reached the
-rung, or among the best 1/reduction of them by rank.
+rung, or among the best 1/reduction of them by rank. Until more than `reduction` trials have reached a rung,
+it stops none: of two, one is always beaten.
 """
 
 import math
@@ -30,6 +31,8 @@ class ParetoHalving:
         if rung is None:
             return True
         rung[number] = losses
+        if len(rung) <= self._reduction:
+            return True
         numbers = list(rung)
         ranks = pareto_ranks(np.array([rung[known] for known in numbers]))
         rank = ranks[numbers.index(number)]

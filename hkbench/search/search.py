@@ -17,7 +17,8 @@ from hkbench.search.costs import ArchitectureCost, measure_costs
 from hkbench.search.finish import best_student, measure, ship, twin_of, twin_params, weak_teacher
 from hkbench.search.plan import SearchPlan
 from hkbench.search.prepare import Listener, PhaseClock, Prepared, prepare
-from hkbench.search.runner import check_address, ray_runtime, run_trials
+from hkbench.search.ray_runtime import check_address, ray_runtime
+from hkbench.search.runner import run_trials
 from hkbench.search.scheduler import ParetoHalving
 from hkbench.search.session import SearchSession, TrialListener
 from hkbench.search.settings import Architecture

@@ -12,28 +12,37 @@ from hkbench.search.space import Schedule
 SCHEDULE = Schedule(max_epochs=9, grace=1, reduction=3)
 
 
-def test_only_rungs_decide():
+def filled(*losses, epoch=1):
+    """Return a rule at whose rung trials with these losses have arrived."""
     rule = ParetoHalving(SCHEDULE)
-    assert all(rule.goes_on(n, 1, [float(n)]) for n in range(1))
+    for number, row in enumerate(losses):
+        rule.goes_on(number, epoch, row)
+    return rule
+
+
+def test_only_rungs_decide():
+    rule = filled([0.0], [1.0], [2.0])
     assert not rule.goes_on(9, 1, [9.0])
     assert rule.goes_on(9, 2, [9.0])
     assert rule.goes_on(9, 9, [9.0])
 
 
-def test_the_best_third_goes_on():
+def test_the_first_few_at_a_rung_are_never_stopped():
     rule = ParetoHalving(SCHEDULE)
-    for number in range(8):
-        rule.goes_on(number, 1, [float(number)])
+    assert [rule.goes_on(number, 1, [float(number)]) for number in range(4)] == [True, True, True, False]
+
+
+def test_the_best_third_goes_on():
+    rule = filled(*([float(number)] for number in range(8)))
     assert rule.goes_on(8, 1, [0.5])
     assert rule.goes_on(9, 1, [1.5])
     assert not rule.goes_on(10, 1, [6.5])
 
 
 def test_a_small_poor_network_is_not_beaten_by_a_large_good_one():
-    rule = ParetoHalving(SCHEDULE)
-    rule.goes_on(0, 1, [-0.9, 2e6])
-    assert rule.goes_on(1, 1, [-0.3, 1e5])
-    assert not rule.goes_on(2, 1, [-0.2, 3e6])
+    rule = filled([-0.9, 2e6], [-0.8, 2e6], [-0.7, 2e6])
+    assert rule.goes_on(3, 1, [-0.3, 1e5])
+    assert not rule.goes_on(4, 1, [-0.2, 3e6])
 
 
 def test_reporting_a_rung_again_changes_nothing():
