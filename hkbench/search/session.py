@@ -75,6 +75,7 @@ class SearchSession:
         self._usage = run.read(TelemetryRecord)
         self._limit = plan.space.schedule.trials
         self._deadline: float | None = None
+        self._epoch_seconds: list[float] = []
         self.interrupted = False
         self.fault: Exception | None = None
         self.exhausted = False
@@ -93,13 +94,20 @@ class SearchSession:
         return self._deadline is not None and time.perf_counter() >= self._deadline
 
     @property
+    def _too_late_for_another(self) -> bool:
+        """Whether the time that is left is shorter than any epoch that a trial has taken so far."""
+        if self._deadline is None or not self._epoch_seconds:
+            return False
+        return self._deadline - time.perf_counter() < min(self._epoch_seconds)
+
+    @property
     def over(self) -> bool:
         """Whether nothing may go on: the user or a fault has stopped the search, or the time is up."""
         return self.interrupted or self.fault is not None or self.out_of_budget
 
     def next_trial(self) -> Ready | None:
         """Return the next trial to train: first those that were cut off, then what the study proposes."""
-        while not self.over:
+        while not self.over and not self._too_late_for_another:
             if self._unfinished:
                 asked = self._unfinished.pop(0)
             elif self._study.trained() + len(self._live) < self._limit:
@@ -153,6 +161,7 @@ class SearchSession:
         if live is None:
             return
         live.last = result
+        self._epoch_seconds.append(result["seconds"])
         epoch = EpochRecord(
             trial=number,
             epoch=int(result["epoch"]),

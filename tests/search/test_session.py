@@ -173,3 +173,14 @@ def test_no_point_is_trained_twice_and_a_small_space_ends(opened):
         session.on_end(ready.number, result_of(ready.number, 2))
     assert sorted(asked) == ["baseline_cnn", "household_s"]
     assert session.exhausted
+
+
+def test_no_trial_begins_that_could_not_end_an_epoch(opened):
+    session, *_ = opened()
+    number = session.next_trial().number
+    session.start_clock(3600.0)
+    session.on_end(number, result_of(number, 2))
+    assert session.next_trial() is not None
+    session.start_clock(1.0)
+    assert not session.over
+    assert session.next_trial() is None
