@@ -70,7 +70,7 @@ def build(
     size: Annotated[
         str,
         typer.Option(metavar="PIXELS", help="Sides to decode to; those of the demo's students and teacher."),
-    ] = "64,96",
+    ] = "56,96",
     group_by: GroupBy = None,
     as_json: Json = False,
 ) -> None:

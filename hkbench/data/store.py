@@ -74,7 +74,7 @@ class PictureStore:
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:
-    """Parse sides in pixels, such as "64,96", and return them in ascending order, each once.
+    """Parse sides in pixels, such as "56,96", and return them in ascending order, each once.
 
     Raises:
         UsageError: something that isn't a whole number in range.
@@ -82,7 +82,7 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     try:
         sizes = {int(word) for word in text.split(",")}
     except ValueError:
-        raise UsageError(f"'{text}' is no list of sides in pixels. Write it as in --size 64,96.") from None
+        raise UsageError(f"'{text}' is no list of sides in pixels. Write it as in --size 56,96.") from None
     for size in sizes:
         _check_size(size)
     return tuple(sorted(sizes))

@@ -94,10 +94,10 @@ class Prepared:
 
 
 class PhaseClock:
-    """Times the phases of a search, one after the other."""
+    """Times the phases of a search, one after the other, on top of what they took before it was resumed."""
 
-    def __init__(self, listener: Listener) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, listener: Listener, before: dict[str, float]) -> None:
+        self.seconds = dict(before)
         self._listener = listener
         self._name: str | None = None
         self._started = time.perf_counter()

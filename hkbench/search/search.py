@@ -6,18 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, Protocol
-
-from filelock import FileLock, Timeout
+from typing import Protocol
 
 from hkbench.analysis.trials import losses_of
-from hkbench.errors import NoTrialCompletedError, StoppedError, UsageError
+from hkbench.errors import NoTrialCompletedError, StoppedError
 from hkbench.search.costs import ArchitectureCost, measure_costs
 from hkbench.search.finish import best_student, measure, ship, twin_of, twin_params, weak_teacher
 from hkbench.search.plan import SearchPlan
 from hkbench.search.prepare import Listener, PhaseClock, Prepared, prepare
 from hkbench.search.ray_runtime import check_address, ray_runtime
+from hkbench.search.record import held, refuse_foreign, start_record, update_record
 from hkbench.search.runner import run_trials
 from hkbench.search.scheduler import ParetoHalving
 from hkbench.search.session import SearchSession, TrialListener
@@ -25,17 +23,14 @@ from hkbench.search.settings import Architecture
 from hkbench.search.space import Schedule
 from hkbench.search.study import Asked, Study
 from hkbench.search.trial import Job
-from hkbench.store.environment import git_state, hardware, now, versions
-from hkbench.store.records import BenchmarkRecord, ModelRecord, RunRecord
+from hkbench.store.environment import now
+from hkbench.store.records import BenchmarkRecord, ModelRecord
 from hkbench.store.rundir import RunDirectory
 
 log = logging.getLogger(__name__)
 
 STUDY_FILE = "study.log"
 NAMED_PICTURES = 5
-LOCK = ".lock"
-FREE = ("budget_s", "concurrency", "threads", "space.schedule.budget", "space.schedule.trials")
-"""What may differ from the run's record when it is resumed: how long and how wide, not what."""
 
 
 class SearchListener(Listener, TrialListener, Protocol):
@@ -74,38 +69,14 @@ def run_search(plan: SearchPlan, listener: SearchListener) -> SearchResult:
         NoTrialCompletedError: no trial came to its end.
     """
     run = RunDirectory(plan.out)
-    _refuse_foreign(plan, run)
+    refuse_foreign(plan, run)
     if plan.address:
         check_address(plan.address)
-    with _held(run), _sigterm_like_ctrl_c():
+    with held(run), _sigterm_like_ctrl_c():
         try:
             return _run_locked(plan, run, listener)
         except KeyboardInterrupt:
             raise _stopped(run) from None
-
-
-@contextmanager
-def _held(run: RunDirectory) -> Iterator[None]:
-    """Keep other searches out of a run directory; leave none behind if nothing came to be written."""
-    run.path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run.path / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UsageError(
-            f"Another hkbench search is writing to {run.path}. Give --out another name."
-        ) from None
-    try:
-        yield
-    finally:
-        if _is_bare(run):
-            (run.path / LOCK).unlink()
-            run.path.rmdir()
-        lock.release()
-
-
-def _is_bare(run: RunDirectory) -> bool:
-    return all(path.name == LOCK for path in run.path.iterdir())
 
 
 @contextmanager
@@ -123,16 +94,17 @@ def _stopped(run: RunDirectory) -> StoppedError:
             "Stopped before the first trial. What was prepared is kept in the cache; go on with the same "
             "command."
         )
-    _update(run, status="interrupted", finished=now())
+    update_record(run, status="interrupted", finished=now())
     return StoppedError(
         f"Stopped. Everything so far is in {run.path}; go on with the same command and --resume."
     )
 
 
 def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -> SearchResult:
-    clock = PhaseClock(listener)
+    before = run.read_run().phase_seconds if run.run_file.is_file() else {}
+    clock = PhaseClock(listener, before)
     prepared = prepare(plan, clock, listener)
-    _start_record(plan, run, prepared)
+    start_record(plan, run, prepared)
     clock.begin("architectures")
     costs = measure_costs(plan.space.architectures(), prepared.shared.classes, "cpu", listener.advance)
     search = _assemble(plan, run, prepared, costs, listener)
@@ -140,11 +112,11 @@ def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -
         _train(search, clock)
     finally:
         clock.end()
-    _update(run, phase_seconds=clock.seconds)
+    update_record(run, phase_seconds=clock.seconds)
     if search.session.interrupted:
         raise _stopped(run)
     if not any(trial.state == "COMPLETE" for trial in run.trials()):
-        _update(run, status="failed", finished=now())
+        update_record(run, status="failed", finished=now())
         raise NoTrialCompletedError(_why_nothing(run))
     clock.begin("export")
     models = ship(plan, prepared, search.job, run, listener.advance)
@@ -152,7 +124,7 @@ def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -
     rows = measure(plan, run, listener.advance)
     clock.end()
     warnings = [*_rejections(prepared), *weak_teacher(models), *_untold(search)]
-    _update(run, status="finished", finished=now(), phase_seconds=clock.seconds, warnings=warnings)
+    update_record(run, status="finished", finished=now(), phase_seconds=clock.seconds, warnings=warnings)
     return SearchResult(
         run=run,
         models=models,
@@ -229,75 +201,6 @@ def _missing_twin(search: _Search) -> Asked | None:
     if student is None or params is None or twin_of(student, space, trials) is not None:
         return None
     return search.study.insist(params, student.number, f"twin of {student.number} without a teacher")
-
-
-def _refuse_foreign(plan: SearchPlan, run: RunDirectory) -> None:
-    """Refuse a run directory that is there without --resume, or is another study's with it."""
-    if not run.run_file.is_file():
-        if plan.resume:
-            raise UsageError(f"{run.path} holds no search to resume.")
-        if run.path.is_dir() and not _is_bare(run):
-            raise UsageError(f"{run.path} is not empty and no run directory. Give --out another name.")
-        return
-    if not plan.resume:
-        raise UsageError(
-            f"{run.path} holds a search already. Go on with it by --resume, or give --out another name."
-        )
-    there, wanted = _flat(run.read_run().config), _flat(plan.described())
-    names = [name for name in sorted(there.keys() | wanted.keys()) if name not in FREE]
-    other = [
-        f"{name} is {there.get(name)}, asked for {wanted.get(name)}"
-        for name in names
-        if there.get(name) != wanted.get(name)
-    ]
-    if other:
-        raise UsageError(f"{run.path} is another study's: {'; '.join(other)}.")
-
-
-def _flat(config: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """Return nested keys as dotted names, so that a difference is shown alone."""
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        found |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {above + name: value}
-    return found
-
-
-def _start_record(plan: SearchPlan, run: RunDirectory, prepared: Prepared) -> None:
-    data = prepared.data_record()
-    if run.run_file.is_file():
-        there = run.read_run().data
-        if there is not None and (there.fingerprint, there.split.hash) != (data.fingerprint, data.split.hash):
-            raise UsageError(
-                f"{run.path} was made with other pictures or another split; they have changed since."
-            )
-        _update(run, status="running", config=plan.described(), command=list(plan.command))
-        return
-    run.write_run(
-        RunRecord.model_validate(
-            {
-                "name": run.path.name,
-                "kind": "search",
-                "command": list(plan.command),
-                "created": now(),
-                "config": plan.described(),
-                "objectives": dict(plan.space.objectives),
-                "data": data,
-                "versions": versions(),
-                "hardware": hardware(),
-                "git": git_state(Path(__file__).parent),
-            }
-        )
-    )
-    for epoch in prepared.teacher.record.epochs:
-        run.append(epoch)
-
-
-def _update(run: RunDirectory, **changes: object) -> None:
-    there = run.read_run()
-    if "phase_seconds" in changes:
-        ended = dict(there.phase_seconds)
-        changes["phase_seconds"] = {**ended, **dict(changes["phase_seconds"])}  # type: ignore[call-overload]
-    run.write_run(there.model_copy(update=changes))
 
 
 def _why_nothing(run: RunDirectory) -> str:

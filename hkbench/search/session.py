@@ -95,10 +95,10 @@ class SearchSession:
 
     @property
     def _too_late_for_another(self) -> bool:
-        """Whether the time that is left is shorter than any epoch that a trial has taken so far."""
+        """Whether the time that is left is shorter than the longest epoch so far."""
         if self._deadline is None or not self._epoch_seconds:
             return False
-        return self._deadline - time.perf_counter() < min(self._epoch_seconds)
+        return self._deadline - time.perf_counter() < max(self._epoch_seconds)
 
     @property
     def over(self) -> bool:

@@ -20,4 +20,4 @@ def test_without_sizes_those_of_the_demo_are_built(tmp_path: Path, monkeypatch: 
         Image.fromarray(picture).save(folder / f"{number}.png")
     done = CliRunner().invoke(app, ["build", str(tmp_path / "shop")])
     assert done.exit_code == 0, done.output
-    assert [line.split(":")[0] for line in done.stdout.splitlines() if " px: " in line] == ["64 px", "96 px"]
+    assert [line.split(":")[0] for line in done.stdout.splitlines() if " px: " in line] == ["56 px", "96 px"]

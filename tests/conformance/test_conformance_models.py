@@ -13,14 +13,6 @@ from hkbench.models.registry import MODELS, Classifier, build, parameter_count
 CLASSES = 5
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(params=sorted(MODELS), name="name")
 def _name(request) -> str:
     return request.param

@@ -136,4 +136,5 @@ def test_resuming_a_finished_search_trains_nothing_again(finished):
     after = run_search(replace(plan, resume=True), heard)
     assert heard.started == []
     assert [m.sha256 for m in after.models] == [m.sha256 for m in before.models]
+    assert after.seconds > before.seconds
     assert json.loads(after.run.run_file.read_text())["status"] == "finished"

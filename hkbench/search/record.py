@@ -1,0 +1,122 @@
+"""Whose a run directory is: which ones a search refuses, and what it writes of itself in `run.json`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from hkbench.errors import UsageError
+from hkbench.search.plan import SearchPlan
+from hkbench.search.prepare import Prepared
+from hkbench.store.environment import git_state, hardware, now, versions
+from hkbench.store.records import RunRecord
+from hkbench.store.rundir import RunDirectory
+
+LOCK = ".lock"
+FREE = ("budget_s", "concurrency", "threads", "space.schedule.budget", "space.schedule.trials")
+"""What may differ from the run's record when it is resumed: how long and how wide, not what."""
+
+
+def refuse_foreign(plan: SearchPlan, run: RunDirectory) -> None:
+    """Refuse a run directory that is there without --resume, or is another study's with it.
+
+    Raises:
+        UsageError: says which, and for another study how it differs.
+    """
+    if not run.run_file.is_file():
+        if plan.resume:
+            raise UsageError(f"{run.path} holds no search to resume.")
+        if run.path.is_dir() and not _is_bare(run):
+            raise UsageError(f"{run.path} is not empty and no run directory. Give --out another name.")
+        return
+    if not plan.resume:
+        raise UsageError(
+            f"{run.path} holds a search already. Go on with it by --resume, or give --out another name."
+        )
+    there, wanted = _flat(run.read_run().config), _flat(plan.described())
+    names = [name for name in sorted(there.keys() | wanted.keys()) if name not in FREE]
+    other = [
+        f"{name} is {there.get(name)}, asked for {wanted.get(name)}"
+        for name in names
+        if there.get(name) != wanted.get(name)
+    ]
+    if other:
+        raise UsageError(f"{run.path} is another study's: {'; '.join(other)}.")
+
+
+def _flat(config: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Return nested keys as dotted names, so that a difference is shown alone."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        found |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {above + name: value}
+    return found
+
+
+@contextmanager
+def held(run: RunDirectory) -> Iterator[None]:
+    """Keep other searches out of a run directory; leave none behind if nothing came to be written.
+
+    Raises:
+        UsageError: another search has it.
+    """
+    run.path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run.path / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(
+            f"Another hkbench search is writing to {run.path}. Give --out another name."
+        ) from None
+    try:
+        yield
+    finally:
+        if _is_bare(run):
+            (run.path / LOCK).unlink()
+            run.path.rmdir()
+        lock.release()
+
+
+def _is_bare(run: RunDirectory) -> bool:
+    return all(path.name == LOCK for path in run.path.iterdir())
+
+
+def start_record(plan: SearchPlan, run: RunDirectory, prepared: Prepared) -> None:
+    """Write `run.json` for a new search; for one that is resumed, check that its pictures are the same.
+
+    Raises:
+        UsageError: other pictures, or another split.
+    """
+    data = prepared.data_record()
+    if run.run_file.is_file():
+        there = run.read_run().data
+        if there is not None and (there.fingerprint, there.split.hash) != (data.fingerprint, data.split.hash):
+            raise UsageError(
+                f"{run.path} was made with other pictures or another split; they have changed since."
+            )
+        update_record(run, status="running", config=plan.described(), command=list(plan.command))
+        return
+    run.write_run(
+        RunRecord.model_validate(
+            {
+                "name": run.path.name,
+                "kind": "search",
+                "command": list(plan.command),
+                "created": now(),
+                "config": plan.described(),
+                "objectives": dict(plan.space.objectives),
+                "data": data,
+                "versions": versions(),
+                "hardware": hardware(),
+                "git": git_state(Path(__file__).parent),
+            }
+        )
+    )
+    for epoch in prepared.teacher.record.epochs:
+        run.append(epoch)
+
+
+def update_record(run: RunDirectory, **changes: object) -> None:
+    """Replace some of what `run.json` says."""
+    run.write_run(run.read_run().model_copy(update=changes))
