@@ -57,7 +57,7 @@ def measure(quick: bool) -> Claim:
             out=Path(folder) / "run",
             data=str(pictures),
             views=1,
-            twin=False,
+            quick=True,
         )
         clock = Clock()
         run_search(plan, clock)

@@ -14,7 +14,7 @@ def final_table(run: RunDirectory) -> Table:
     rows = {row.sha256: row for row in run.read(BenchmarkRecord) if (row.device, row.batch) == ("cpu", 1)}
     table = Table(title=f"{run.path.name}: the exported files", title_justify="left")
     for name in ("file", "network", "MB", "latency p50", "validation", "test"):
-        table.add_column(name, justify="left" if name in ("file", "network") else "right")
+        table.add_column(name, justify="left" if name in ("file", "network") else "right", overflow="fold")
     models = sorted(run.model_records(), key=lambda model: -model.accuracy("validation"))
     for model in models:
         table.add_row(
