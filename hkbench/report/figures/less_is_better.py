@@ -30,7 +30,7 @@ TITLE = "Less is better"
 ROW_PX = 46
 PANEL_HEAD_PX = 92
 WIDE_DOMAINS = ([0.0, 0.3], [0.35, 0.65], [0.7, 1.0])
-ROOM_FOR_LABEL = 1.42
+ROOM_FOR_LABEL = 1.55
 ORDER = {"student": 0, "no-teacher": 1, "teacher": 2}
 
 
