@@ -17,10 +17,11 @@ from torch import nn
 
 from hkbench.benchmark.artifact import measure_artifact
 from hkbench.config import cache_dir
-from hkbench.errors import HkbenchError
+from hkbench.errors import HkbenchError, UsageError
 from hkbench.export.onnx import export_onnx
 from hkbench.models.registry import build
 from hkbench.search.settings import Architecture
+from hkbench.search.space import Limit
 from hkbench.store import atomic
 from hkbench.store.environment import cpu_model, versions
 
@@ -67,6 +68,32 @@ def measure_costs(
         if advance is not None:
             advance(done, len(architectures))
     return found
+
+
+def broken_limits(cost: ArchitectureCost, limits: dict[str, Limit]) -> dict[str, float]:
+    """Return the limits that an architecture breaks whatever it learns, and by how much."""
+    found = {
+        name: limits[name].violation(value) for name, value in cost.objectives().items() if name in limits
+    }
+    return {name: by for name, by in found.items() if by > 0}
+
+
+def refuse_impossible(costs: dict[Architecture, ArchitectureCost], limits: dict[str, Limit]) -> None:
+    """Refuse limits that no architecture of a space keeps; a search would ask for points for ever.
+
+    Raises:
+        UsageError: names the architecture that comes nearest.
+    """
+    broken = {architecture: broken_limits(cost, limits) for architecture, cost in costs.items()}
+    if not all(broken.values()):
+        return
+    nearest = min(broken, key=lambda architecture: sum(broken[architecture].values()))
+    model, image_size, _ = nearest
+    found = ", ".join(f"{name} {costs[nearest].objectives()[name]:,.6g}" for name in broken[nearest])
+    raise UsageError(
+        f"No architecture of the space keeps its limits. The nearest is {model} at {image_size} px, "
+        f"with {found}. Raise the limits, or let the space choose smaller networks."
+    )
 
 
 def _cache_path(architecture: Architecture, classes: tuple[str, ...], device: str) -> Path:

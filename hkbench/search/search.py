@@ -10,7 +10,7 @@ from typing import Protocol
 
 from hkbench.analysis.trials import losses_of
 from hkbench.errors import NoTrialCompletedError, StoppedError
-from hkbench.search.costs import ArchitectureCost, measure_costs
+from hkbench.search.costs import ArchitectureCost, measure_costs, refuse_impossible
 from hkbench.search.finish import best_student, measure, ship, twin_of, twin_params, weak_teacher
 from hkbench.search.plan import SearchPlan
 from hkbench.search.prepare import Listener, PhaseClock, Prepared, prepare
@@ -107,6 +107,7 @@ def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -
     start_record(plan, run, prepared)
     clock.begin("architectures")
     costs = measure_costs(plan.space.architectures(), prepared.shared.classes, "cpu", listener.advance)
+    refuse_impossible(costs, plan.space.constraints)
     search = _assemble(plan, run, prepared, costs, listener)
     try:
         _train(search, clock)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hkbench.errors import UsageError
-from hkbench.search.costs import ArchitectureCost
+from hkbench.search.costs import ArchitectureCost, broken_limits
 from hkbench.search.plan import SearchPlan
 from hkbench.search.settings import Architecture, TrialSettings
 from hkbench.search.study import Asked, Study
@@ -131,7 +131,7 @@ class SearchSession:
         settings = self._plan.space.settings(asked.params)
         cost = self._costs[settings.architecture]
         self._live[asked.number] = live = _Live(asked=asked, settings=settings, started=now())
-        broken = [name for name, by in self._violations(dict(cost.objectives())).items() if by > 0]
+        broken = broken_limits(cost, self._plan.space.constraints)
         if broken:
             self._end(asked.number, "PRUNED", f"over the limit before training: {', '.join(broken)}")
             return None
