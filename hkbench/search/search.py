@@ -218,7 +218,8 @@ def _rejections(prepared: Prepared) -> list[str]:
         return []
     named = ", ".join(f"{name} ({reason})" for name, reason in rejected[:NAMED_PICTURES])
     more = " and more, listed in run.json" if len(rejected) > NAMED_PICTURES else ""
-    return [f"Left out {len(rejected)} pictures that can't be used: {named}{more}."]
+    what = "1 picture" if len(rejected) == 1 else f"{len(rejected)} pictures"
+    return [f"Left out {what} that can't be used: {named}{more}."]
 
 
 def _untold(search: _Search) -> list[str]:
