@@ -19,6 +19,8 @@ from hkbench.training.teacher import TeacherRecipe
 
 SHOWN_TRIALS = 12
 REDRAWS_A_SECOND = 4
+WIDTH_WITHOUT_POINT = 34
+SHORTEST_POINT = 20
 MARKS = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed"}
 
 
@@ -159,7 +161,7 @@ class LiveTable:
         line = Text(f"{minutes(now - self._started)}  {self._phase}  {self._progress}{self._eta(now)}")
         if not self._points:
             return line
-        return Group(self._table(), line)
+        return Group(self.table(err.width), line)
 
     def _eta(self, now: float) -> str:
         """Return when the trials should be through, from those that have ended or from the budget."""
@@ -176,13 +178,15 @@ class LiveTable:
         left = f", about {minutes(max(0.0, min(guesses)))} left" if guesses else ""
         return f"{len(self._ended)} of {total} trials{left}"
 
-    def _table(self) -> Table:
+    def table(self, width: int) -> Table:
+        """Return the newest trials and the best one, the points cut to what `width` characters leave them."""
         table = Table(box=None, pad_edge=False)
         table.add_column("trial", justify="right")
         table.add_column("epoch", justify="right")
         table.add_column("accuracy", justify="right")
         table.add_column("state")
-        table.add_column("point", no_wrap=True, overflow="ellipsis")
+        room = max(SHORTEST_POINT, width - WIDTH_WITHOUT_POINT)
+        table.add_column("point", no_wrap=True, overflow="ellipsis", max_width=room)
         best = max(self._accuracy, key=self._accuracy.__getitem__, default=None)
         newest = sorted(self._points)[-SHOWN_TRIALS:]
         shown = sorted({*newest, *([best] if best is not None else [])})
