@@ -1,0 +1,281 @@
+"""Large arrays on disk, made block by block: a kill costs a block, damage is found, readers map the file.
+
+A block is some rows along the first axis. While an array is being made it lies at `<path>.part`; beside it
+the journal `<path>.blocks` gets a line with the CRC-32 of each block that is written. The whole file is
+renamed to `<path>` and the journal stays as its list of checksums.
+"""
+
+import json
+import logging
+import math
+import os
+import shutil
+import threading
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from hkbench.errors import HkbenchError, UsageError
+from hkbench.store.atomic import append_line, explaining_full_disk, write_text
+
+log = logging.getLogger(__name__)
+
+VERIFIED_BYTES = 1 << 30
+"""A file up to this size is verified whole when it is about to be used; of a larger one so much, spread."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What an array is: its shape, its dtype's name and how many rows make a block."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    block_rows: int
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks there are."""
+        return -(-self.shape[0] // self.block_rows)
+
+    @property
+    def row_bytes(self) -> int:
+        """How many bytes a row takes."""
+        return math.prod(self.shape[1:]) * np.dtype(self.dtype).itemsize
+
+    def rows(self, block: int) -> range:
+        """Return the rows of a block."""
+        return range(block * self.block_rows, min((block + 1) * self.block_rows, self.shape[0]))
+
+    def header(self) -> bytes:
+        """Return what an `.npy` file of this array begins with."""
+        described = (
+            f"{{'descr': '{np.dtype(self.dtype).str}', 'fortran_order': False, 'shape': {self.shape}, }}"
+        )
+        magic = np.lib.format.magic(1, 0)
+        padding = -(len(magic) + 2 + len(described) + 1) % 64
+        text = described + " " * padding + "\n"
+        return magic + len(text).to_bytes(2, "little") + text.encode("latin1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockSink:
+    """Where the blocks of one array go; small and picklable, so that other processes can write too."""
+
+    part: Path
+    layout: Layout
+
+    def put(self, block: int, values: NDArray[Any]) -> int:
+        """Write a block to its place and return its checksum, which the maker notes.
+
+        Raises:
+            ValueError: `values` don't have the block's shape.
+            OSError: the disk is full. Written, not mapped: a mapped page would kill the process.
+        """
+        rows = self.layout.rows(block)
+        values = np.ascontiguousarray(values, dtype=self.layout.dtype)
+        if values.shape != (len(rows), *self.layout.shape[1:]):
+            raise ValueError(f"block {block} is {(len(rows), *self.layout.shape[1:])}, got {values.shape}")
+        content = values.data.cast("B")
+        at = len(self.layout.header()) + rows.start * self.layout.row_bytes
+        file = os.open(self.part, os.O_WRONLY)
+        try:
+            done = 0
+            while done < len(content):
+                done += os.pwrite(file, content[done:], at + done)
+        finally:
+            os.close(file)
+        return zlib.crc32(content)
+
+
+class BlockMaker:
+    """An array under way: what is missing, and where finished blocks are noted.
+
+    The caller holds the lock of `path`. Blocks that an earlier maker left behind are kept if their checksum
+    still holds; so are the good blocks of a whole file that was damaged.
+    """
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self.path = path
+        self.layout = layout
+        self.sink = BlockSink(part=part_of(path), layout=layout)
+        self._noting = threading.Lock()
+        done = self._taken_up()
+        self.missing = [block for block in range(layout.blocks) if block not in done]
+        self._refuse_without_room()
+        _write_journal(path, layout, done)
+        if not self.sink.part.exists():
+            with explaining_full_disk(path):
+                self.sink.part.write_bytes(layout.header())
+                os.truncate(self.sink.part, len(layout.header()) + layout.shape[0] * layout.row_bytes)
+
+    def _taken_up(self) -> dict[int, int]:
+        if self.path.exists():
+            self.path.replace(self.sink.part)
+        journal = _read_journal(self.path)
+        if journal is None or journal[0] != self.layout or not _has_form(self.sink.part, self.layout):
+            self.sink.part.unlink(missing_ok=True)
+            return {}
+        bad = set(_damaged(self.sink.part, self.layout, journal[1], journal[1]))
+        return {block: crc for block, crc in journal[1].items() if block not in bad}
+
+    def _refuse_without_room(self) -> None:
+        needed = len(self.missing) * self.layout.block_rows * self.layout.row_bytes
+        free = shutil.disk_usage(self.path.parent).free
+        if needed > free:
+            raise UsageError(
+                f"{self.path} needs {needed / 1e9:,.1f} GB more and the disk has {free / 1e9:,.1f} GB free. "
+                "Free some space ('hkbench data prune'), or set HKBENCH_CACHE to a folder on a larger disk."
+            )
+
+    def write(self, block: int, values: NDArray[Any]) -> None:
+        """Write a block and note it; from any thread.
+
+        Raises:
+            UsageError: the disk is full; blocks written before are kept.
+        """
+        with explaining_full_disk(self.path):
+            checksum = self.sink.put(block, values)
+        self.note(block, checksum)
+
+    def note(self, block: int, checksum: int) -> None:
+        """Note a block that `sink.put` has written, in this process or another."""
+        with self._noting:
+            append_line(journal_of(self.path), json.dumps({"block": block, "crc32": checksum}))
+
+    def finish(self) -> None:
+        """Give the file its final name; readers find it from now on."""
+        with explaining_full_disk(self.path), self.sink.part.open("rb") as written:
+            os.fsync(written.fileno())
+        self.sink.part.replace(self.path)
+
+
+def make_once(path: Path, layout: Layout, fill: Callable[[BlockMaker], None]) -> bool:
+    """Make the array at `path` if it isn't there whole; return whether anything had to be made.
+
+    Processes that want the same array wait for the first. `fill` is given a maker and writes the blocks
+    that it misses; what it has written when it is killed is kept for the next call. Damaged blocks are made
+    again, with a warning.
+
+    Raises:
+        UsageError: the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if path.exists():
+            bad = damage(path, layout)
+            if not bad:
+                return False
+            log.warning("%s is damaged (%s) and is mended", path, bad)
+        maker = BlockMaker(path, layout)
+        fill(maker)
+        maker.finish()
+    return True
+
+
+def damage(path: Path, layout: Layout) -> str:
+    """Say what is wrong with a whole file, "" if nothing is; reads at most `VERIFIED_BYTES` of it."""
+    journal = _read_journal(path)
+    if journal is None or journal[0] != layout or len(journal[1]) != layout.blocks:
+        return "its checksums are missing or of another array"
+    if not _has_form(path, layout):
+        return "it is cut off or not the array that it should be"
+    block_bytes = layout.block_rows * layout.row_bytes
+    looked_at = min(layout.blocks, max(2, VERIFIED_BYTES // max(1, block_bytes)))
+    chosen = np.unique(np.linspace(0, layout.blocks - 1, looked_at).round().astype(int)).tolist()
+    bad = _damaged(path, layout, journal[1], chosen)
+    return f"{len(bad)} of {layout.blocks} blocks have other checksums" if bad else ""
+
+
+def open_blocks(path: Path) -> NDArray[Any]:
+    """Map a whole array read-only; only its header and its first and last block are looked at.
+
+    Raises:
+        HkbenchError: it is missing, cut off or damaged.
+    """
+    journal = _read_journal(path)
+    try:
+        if journal is None:
+            raise ValueError("its checksums are missing")
+        layout, checksums = journal
+        if len(checksums) != layout.blocks or not _has_form(path, layout):
+            raise ValueError("it is cut off or unfinished")
+        if _damaged(path, layout, checksums, {0, layout.blocks - 1}):
+            raise ValueError("a block has another checksum")
+        mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise HkbenchError(
+            f"{path} is missing or damaged ({error}). Run the command again that made it: it is mended."
+        ) from error
+    return mapped
+
+
+def remove_blocks(path: Path) -> None:
+    """Remove an array, whole or under way, with its checksums."""
+    for each in (path, part_of(path), journal_of(path)):
+        each.unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """Return where an array lies while it is being made."""
+    return path.with_name(path.name + ".part")
+
+
+def journal_of(path: Path) -> Path:
+    """Return where the checksums of an array's blocks lie."""
+    return path.with_name(path.name + ".blocks")
+
+
+def _has_form(path: Path, layout: Layout) -> bool:
+    header = layout.header()
+    try:
+        with path.open("rb") as file:
+            return (
+                file.read(len(header)) == header
+                and path.stat().st_size == len(header) + layout.shape[0] * layout.row_bytes
+            )
+    except FileNotFoundError:
+        return False
+
+
+def _damaged(path: Path, layout: Layout, checksums: dict[int, int], chosen: Iterable[int]) -> list[int]:
+    """Return which of the chosen blocks have another checksum than they should."""
+    begin, bad = len(layout.header()), []
+    with path.open("rb") as file:
+        for block in sorted(chosen):
+            rows = layout.rows(block)
+            file.seek(begin + rows.start * layout.row_bytes)
+            if zlib.crc32(file.read(len(rows) * layout.row_bytes)) != checksums[block]:
+                bad.append(block)
+    return bad
+
+
+def _write_journal(path: Path, layout: Layout, checksums: dict[int, int]) -> None:
+    first = {"shape": layout.shape, "dtype": layout.dtype, "block_rows": layout.block_rows}
+    lines = [first, *({"block": block, "crc32": crc} for block, crc in sorted(checksums.items()))]
+    write_text(journal_of(path), "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _read_journal(path: Path) -> tuple[Layout, dict[int, int]] | None:
+    """Return the layout and the checksums by block; None if there is no journal that makes sense."""
+    try:
+        first, *lines = journal_of(path).read_text(encoding="utf-8").split("\n")
+        read = json.loads(first)
+        layout = Layout(
+            shape=tuple(read["shape"]), dtype=str(read["dtype"]), block_rows=int(read["block_rows"])
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    checksums = {}
+    for line in lines:
+        try:
+            noted = json.loads(line)
+            checksums[int(noted["block"])] = int(noted["crc32"])
+        except (ValueError, KeyError, TypeError):  # the empty end, or a line that a kill has torn
+            continue
+    return layout, {block: crc for block, crc in checksums.items() if 0 <= block < layout.blocks}
