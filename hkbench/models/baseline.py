@@ -27,4 +27,9 @@ def baseline_cnn(classes: int) -> Parts:
         nn.Dropout(0.2),
         nn.Linear(HIDDEN, classes),
     )
-    return Parts(body=nn.Sequential(*layers), head=head, channels=before)
+    return Parts(
+        body=nn.Sequential(*layers),
+        head=head,
+        channels=before,
+        stages=tuple(tuple(map(str, range(at, at + 4))) for at in range(0, len(layers), 4)),
+    )

@@ -16,12 +16,14 @@ class Parts:
     """What a builder gives: a body, the head made for it and the normalisation that the body expects.
 
     `body` maps float32 (batch, 3, S, S) to a feature map (batch, channels, h, w); `head` maps that to
-    logits (batch, classes).
+    logits (batch, classes). `stages` names the body's modules, all of them and in their order, in groups
+    that may be frozen one after the other; a group mostly ends where the feature map gets smaller.
     """
 
-    body: nn.Module
+    body: nn.Sequential
     head: nn.Module
     channels: int
+    stages: tuple[tuple[str, ...], ...]
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
@@ -45,21 +47,27 @@ class Normalise(nn.Module):
 class Classifier(nn.Module):
     """A network that takes RGB pictures, float32 (batch, 3, S, S) in [0, 1], and gives logits.
 
-    Normalisation is a layer of the network, so that it travels with every file made from it. A frozen
-    body takes no gradient and stays in eval mode, so that its batch-norm statistics don't move either.
+    Normalisation is a layer of the network, so that it travels with every file made from it. The first
+    `frozen_stages` of the body's stages take no gradient and stay in eval mode, so that their batch-norm
+    statistics don't move either.
     """
 
-    def __init__(self, name: str, classes: int, parts: Parts, *, frozen_body: bool = False) -> None:
+    def __init__(self, name: str, classes: int, parts: Parts, *, frozen_stages: int = 0) -> None:
         super().__init__()
         self.name = name
         self.classes = classes
-        self.frozen_body = frozen_body
+        self.stages = parts.stages
+        self.frozen_stages = frozen_stages
         self.normalise = Normalise(parts.mean, parts.std)
         self.body = parts.body
         self.head = parts.head
-        if frozen_body:
-            self.body.requires_grad_(False)
+        for module in self._modules_of(0, frozen_stages):
+            module.requires_grad_(False)
         self.train()
+
+    def _modules_of(self, start: int, stop: int) -> list[nn.Module]:
+        names = (name for stage in self.stages[start:stop] for name in stage)
+        return [self.body.get_submodule(name) for name in names]
 
     def features(self, pictures: Tensor) -> Tensor:
         """Return the body's feature map (batch, channels, h, w)."""
@@ -71,17 +79,52 @@ class Classifier(nn.Module):
         logits: Tensor = self.head(self.features(pictures))
         return logits
 
+    def frozen_features(self, pictures: Tensor) -> Tensor:
+        """Return what comes out of the frozen stages, (batch, channels, h, w)."""
+        features: Tensor = self.normalise(pictures)
+        for module in self._modules_of(0, self.frozen_stages):
+            features = module(features)
+        return features
+
+    def logits_from(self, frozen_features: Tensor) -> Tensor:
+        """Return logits (batch, classes) of what `frozen_features` gave."""
+        features = frozen_features
+        for module in self._modules_of(self.frozen_stages, len(self.stages)):
+            features = module(features)
+        logits: Tensor = self.head(features)
+        return logits
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        """Return all tensors that `frozen_features` depends on, by name."""
+        frozen = [name for stage in self.stages[: self.frozen_stages] for name in stage]
+        return {
+            **{f"normalise.{name}": tensor for name, tensor in self.normalise.state_dict().items()},
+            **{
+                f"{module}.{name}": tensor
+                for module in frozen
+                for name, tensor in self.body.get_submodule(module).state_dict().items()
+            },
+        }
+
     def train(self, mode: bool = True) -> "Classifier":
-        """Switch to training or evaluation; a frozen body stays in evaluation."""
+        """Switch to training or evaluation; frozen stages stay in evaluation."""
         super().train(mode)
-        if self.frozen_body:
-            self.body.eval()
+        for module in self._modules_of(0, self.frozen_stages):
+            module.eval()
         return self
 
 
 def named_children(whole: nn.Module, *names: str) -> nn.Sequential:
     """Return children of `whole` in a row under their own names, so that weights keep their keys."""
     return nn.Sequential(OrderedDict((name, whole.get_submodule(name)) for name in names))
+
+
+def stages_of(body: nn.Sequential) -> tuple[tuple[str, ...], ...]:
+    """Return the stages of a timm body: its stem, each of `blocks`, and what comes after these."""
+    names = [name for name, _ in body.named_children()]
+    at = names.index("blocks")
+    blocks = [(f"blocks.{name}",) for name, _ in body.get_submodule("blocks").named_children()]
+    return (tuple(names[:at]), *blocks, *([tuple(names[at + 1 :])] if names[at + 1 :] else []))
 
 
 def global_pool() -> nn.Module:

@@ -54,12 +54,15 @@ def household(config: HouseholdConfig, classes: int) -> Parts:
                 )
             )
             channels = wanted
+    blocks = [str(position) for position in range(1, len(layers))]
+    stages = [tuple(blocks[at : at + config.depth]) for at in range(0, len(blocks), config.depth)]
     wanted = make_divisible(HEAD_CHANNELS * config.width)
     layers.append(ConvNormAct(channels, wanted, kernel_size=1, act_layer=activation))
     return Parts(
         body=nn.Sequential(*layers),
         head=pooled_head(wanted, classes, dropout=config.dropout),
         channels=wanted,
+        stages=(("0",), *stages, (str(len(layers) - 1),)),
     )
 
 

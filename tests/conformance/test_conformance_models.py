@@ -114,7 +114,30 @@ def test_frozen_body_stays_as_it_was(name: str):
     assert not same(network.head.state_dict(), head)
     assert all(parameter.grad is None for parameter in network.body.parameters())
     assert network.head.training
-    assert not any(module.training for module in network.body.modules())
+    layers = [module for module in network.body.modules() if not list(module.children())]
+    assert not any(layer.training for layer in layers)
+
+
+def test_stages_are_the_whole_body_in_its_order(name: str):
+    whole = build(name, classes=CLASSES, seed=0).eval()
+    assert len(whole.stages) >= 3
+    with torch.inference_mode():
+        logits = whole(pictures(64))
+        for frozen in range(len(whole.stages) + 1):
+            network = build(name, classes=CLASSES, seed=0, frozen_stages=frozen).eval()
+            torch.testing.assert_close(
+                network.logits_from(network.frozen_features(pictures(64))), logits, rtol=0, atol=0
+            )
+
+
+def test_frozen_stages_stay_as_they_were_and_the_rest_learns(name: str):
+    network = build(name, classes=CLASSES, seed=0, frozen_stages=2)
+    frozen = {key: tensor.clone() for key, tensor in network.frozen_state().items()}
+    whole = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    one_step(network)
+    assert same(network.frozen_state(), frozen)
+    moved = [key for key, tensor in network.state_dict().items() if not torch.equal(tensor, whole[key])]
+    assert any(key.startswith("body.") for key in moved)
 
 
 @pytest.mark.parametrize(
