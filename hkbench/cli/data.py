@@ -1,15 +1,19 @@
 """`hkbench data`: what data sets there are, what is in one, and its decoded pictures."""
 
+import time
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hkbench.cli.console import out, print_json, progress
+from hkbench.config import cache_dir
 from hkbench.data.describe import BuiltStore, Description, describe, describe_store
 from hkbench.data.sources import DATASETS, open_source
 from hkbench.data.splits import SCHEMES
-from hkbench.data.store import build_store, parse_sizes
+from hkbench.data.store import build_stores, parse_sizes
+from hkbench.store.cache import Entry, entries, parse_age, parse_bytes
+from hkbench.store.cache import prune as prune_cache
 
 app = typer.Typer(help="Look at data sets and decode their pictures.", no_args_is_help=True)
 
@@ -80,10 +84,10 @@ def build(
     """
     sizes = parse_sizes(size)
     source = open_source(dataset, group_by)
-    stores = []
-    for side in sizes:
-        with progress(f"decoding {source.name} at {side} px") as advance:
-            stores.append(describe_store(build_store(source, side, advance=advance)))
+    label = " and ".join(map(str, sizes))
+    with progress(f"decoding {source.name} at {label} px") as advance:
+        built = build_stores(source, sizes, advance=advance)
+    stores = [describe_store(store) for store in built.values()]
     if as_json:
         print_json(
             {"name": source.name, "fingerprint": source.fingerprint, "stores": list(map(asdict, stores))}
@@ -91,6 +95,78 @@ def build(
         return
     for store in stores:
         _print_store(store)
+
+
+@app.command()
+def prune(
+    older_than: Annotated[
+        str | None,
+        typer.Option(metavar="AGE", help="Remove what wasn't used for so long, such as 12h or 30d."),
+    ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Remove the least recently used until the cache is no larger, such as 20GB. Teachers cost "
+            "most to make: they go when nothing else is left to remove.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Clean the cache of pictures, logits, views, features, splits, teachers and costs.
+
+    Without an age or a size it shows what the cache holds. What was used within the last hour or is being
+    made stays; leftovers of killed commands go after a day. All that goes can be made again.
+
+    Example: hkbench data prune --older-than 30d --max-size 20GB
+    """
+    cache = cache_dir()
+    if older_than is None and max_size is None:
+        _print_cache(entries(cache), as_json)
+        return
+    done = prune_cache(
+        cache,
+        older_than_s=None if older_than is None else parse_age(older_than),
+        max_bytes=None if max_size is None else parse_bytes(max_size),
+        dry_run=dry_run,
+    )
+    if as_json:
+        found = {"removed": list(map(_row, done.removed)), "kept": list(map(_row, done.kept))}
+        print_json({"cache": str(cache), "dry_run": dry_run, **found})
+        return
+    for entry in done.removed:
+        out.print(_line(entry), markup=False)
+    freed, left = (sum(entry.size_bytes for entry in group) for group in (done.removed, done.kept))
+    verb = "would be removed" if dry_run else "removed"
+    out.print(f"{len(done.removed)} {verb}, {freed / 1e6:,.1f} MB; {left / 1e6:,.1f} MB left in {cache}")
+
+
+def _print_cache(found: list[Entry], as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {"cache": str(cache_dir()), "dry_run": True, "removed": [], "kept": list(map(_row, found))}
+        )
+        return
+    for entry in found:
+        out.print(_line(entry), markup=False)
+    total = sum(entry.size_bytes for entry in found)
+    out.print(
+        f"{total / 1e6:,.1f} MB in {cache_dir()}. To clean it, say how: --older-than 30d, --max-size 20GB.",
+        markup=False,
+    )
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    return asdict(entry) | {"path": str(entry.path)}
+
+
+def _line(entry: Entry) -> str:
+    days = max(0.0, time.time() - entry.used) / 86_400
+    kind = f"{entry.kind}, unfinished" if entry.leftover else entry.kind
+    return f"{kind:<20}{entry.size_bytes / 1e6:>12,.1f} MB  used {days:.1f} days ago  {entry.path}"
 
 
 def _print_description(found: Description) -> None:

@@ -1,69 +1,72 @@
 """Views: augmented versions of pictures, each fully described by a row of stored parameters.
 
-Student and teacher see the same pixels because both apply the same stored row.
+Student and teacher see the same pixels because both render the same stored row.
 """
 
-import functools
 import hashlib
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-
-from hkbench.errors import UsageError
+from pydantic import BaseModel, ConfigDict, Field
 
 COLUMNS = (
     "centre_x", "centre_y", "half_width", "half_height", "rotation_rad", "mirror",
     "brightness", "contrast", "saturation",
+    "erase_x", "erase_y", "erase_half_width", "erase_half_height", "share",
 )  # fmt: skip
 """What a row of parameters holds, in order.
 
 The crop's centre and half sides are in units of half a picture's side, with (0, 0) the picture's centre, so
-a row means the same view at every size. `mirror` is −1 or 1; the colour columns are factors.
+a row means the same view at every size. `mirror` is −1 or 1; the colour columns are factors. The erased
+rectangle is in the same units, of the view's own sides; a half width of 0 erases nothing. `share` is the
+weight of the picture itself in a mix, 1 where nothing is mixed in.
 """
-IDENTITY = (0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0)
+IDENTITY = (0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 """The row that changes nothing."""
-LUMA = (0.2989, 0.587, 0.114)
-"""Weights of red, green and blue in grey, as torchvision has them (ITU-R BT.601)."""
+ERASED_AREA = (0.02, 0.33)
+ERASED_ASPECT = (0.3, 3.3)
+"""Share of the view and ratio of the sides of an erased rectangle; arXiv 1708.04896, section 4.2."""
+DRAWS = 14
+"""How many numbers a row takes. Those of mixup come after, for there may be more of them."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ViewPolicy:
+class ViewPolicy(BaseModel):
     """How far views stray from their pictures.
 
-    `min_scale`: smallest area of the crop, in (0, 1]. `max_aspect`: largest ratio of its sides, ≥ 1.
-    `flip`: probability of a mirror image. `rotation_deg`: largest turn to either side, in [0, 180].
-    `brightness`, `contrast`, `saturation`: factors are drawn from 1 ± this, each in [0, 1].
-
-    Raises:
-        UsageError: a value outside its range.
+    `min_scale`: smallest area of the crop. `max_aspect`: largest ratio of its sides. `flip`: probability of
+    a mirror image. `rotation_deg`: largest turn to either side. `brightness`, `contrast`, `saturation`:
+    factors are drawn from 1 ± this. `erasing`: probability that a rectangle is erased (arXiv 1708.04896).
+    `mixup`: a second picture is mixed in with a weight drawn from Beta(this, this) (arXiv 1710.09412); 0 is
+    off.
     """
 
-    min_scale: float = 0.6
-    max_aspect: float = 4 / 3
-    flip: float = 0.5
-    rotation_deg: float = 10.0
-    brightness: float = 0.2
-    contrast: float = 0.2
-    saturation: float = 0.2
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    def __post_init__(self) -> None:
-        ranges = {"min_scale": (1e-3, 1.0), "max_aspect": (1.0, 10.0), "rotation_deg": (0.0, 180.0)}
-        for name, value in asdict(self).items():
-            low, high = ranges.get(name, (0.0, 1.0))
-            if not low <= value <= high:
-                raise UsageError(f"'{name}' of the views must lie in {low:g} to {high:g}, not {value:g}.")
+    min_scale: float = Field(default=0.6, ge=1e-3, le=1)
+    max_aspect: float = Field(default=4 / 3, ge=1, le=10)
+    flip: float = Field(default=0.5, ge=0, le=1)
+    rotation_deg: float = Field(default=10.0, ge=0, le=180)
+    brightness: float = Field(default=0.2, ge=0, le=1)
+    contrast: float = Field(default=0.2, ge=0, le=1)
+    saturation: float = Field(default=0.2, ge=0, le=1)
+    erasing: float = Field(default=0.0, ge=0, le=1)
+    mixup: float = Field(default=0.0, ge=0, le=1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ViewTable:
-    """The parameters of every view: float16 (views, pictures, len(COLUMNS)); `key` is a hex hash of them."""
+    """The parameters of every view.
+
+    Attributes:
+        parameters: float16 (views, pictures, len(COLUMNS)).
+        partners: int32 (views, pictures): the position of the picture that is mixed in; None without mixup.
+        key: a hex hash of both.
+    """
 
     parameters: NDArray[np.float16]
-    policy: ViewPolicy
-    seed: int
+    partners: NDArray[np.int32] | None
     key: str
 
 
@@ -71,15 +74,33 @@ def sample_views(views: int, pictures: int, seed: int, policy: ViewPolicy) -> Vi
     """Draw the parameters of `views` views of each of `pictures` pictures.
 
     A row depends on (seed, view, picture, policy) only: more views or pictures leave the others as they are.
+    A partner depends on the number of pictures too.
     """
-    draws = _uniform(views, pictures, len(COLUMNS), seed)  # (columns, views, pictures)
+    draws = _uniform(views, pictures, range(DRAWS), seed)  # (columns, views, pictures)
+    columns = [*_affine_and_colour(draws[:9], policy), *_erasing(draws[9:], policy)]
+    partners = None
+    if policy.mixup > 0:
+        share, partner = _mixup(views, pictures, seed, policy.mixup)
+        columns.append(share)
+        partners = (partner * pictures).astype(np.int32)
+    else:
+        columns.append(np.ones_like(draws[0]))
+    parameters = np.stack(columns, axis=-1).astype(np.float16)
+    return ViewTable(parameters=parameters, partners=partners, key=_hash(parameters, partners))
+
+
+Columns = list[NDArray[np.float64]]
+"""Each (views, pictures)."""
+
+
+def _affine_and_colour(draws: NDArray[np.float64], policy: ViewPolicy) -> Columns:
     at_x, at_y, area, aspect, turn, mirror, *colour = draws
     area = policy.min_scale + (1 - policy.min_scale) * area
     stretch = np.exp(math.log(policy.max_aspect) * (aspect - 0.5))  # square root of the ratio of sides
     half_width = np.minimum(1.0, np.sqrt(area) * stretch)
     half_height = np.minimum(1.0, np.sqrt(area) / stretch)
     strengths = (policy.brightness, policy.contrast, policy.saturation)
-    columns = (
+    return [
         (2 * at_x - 1) * (1 - half_width),
         (2 * at_y - 1) * (1 - half_height),
         half_width,
@@ -87,79 +108,52 @@ def sample_views(views: int, pictures: int, seed: int, policy: ViewPolicy) -> Vi
         math.radians(policy.rotation_deg) * (2 * turn - 1),
         np.where(mirror < policy.flip, -1.0, 1.0),
         *(1 + strength * (2 * draw - 1) for strength, draw in zip(strengths, colour, strict=True)),
-    )
-    parameters = np.stack(columns, axis=-1).astype(np.float16)
-    key = hashlib.sha256(repr(parameters.shape).encode() + parameters.tobytes()).hexdigest()
-    return ViewTable(parameters=parameters, policy=policy, seed=seed, key=key)
+    ]
 
 
-def apply_views(pictures: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
-    """Make one view of each picture, on the device of `pictures`.
+def _erasing(draws: NDArray[np.float64], policy: ViewPolicy) -> Columns:
+    """Return centre and half sides of the rectangle, zeros where none is erased."""
+    chance, area, aspect, at_x, at_y = draws
+    area = ERASED_AREA[0] + (ERASED_AREA[1] - ERASED_AREA[0]) * area
+    log_aspect = math.log(ERASED_ASPECT[0]) + math.log(ERASED_ASPECT[1] / ERASED_ASPECT[0]) * aspect
+    stretch = np.exp(log_aspect / 2)
+    half_width = np.minimum(1.0, np.sqrt(area) * stretch)
+    half_height = np.minimum(1.0, np.sqrt(area) / stretch)
+    columns = ((2 * at_x - 1) * (1 - half_width), (2 * at_y - 1) * (1 - half_height), half_width, half_height)
+    return [np.where(chance < policy.erasing, column, 0.0) for column in columns]
 
-    `pictures` is uint8 (batch, 3, side, side); `parameters` is float (batch, len(COLUMNS)), any precision,
-    same device. Returns float32 (batch, 3, side, side) in [0, 1]; rows of IDENTITY give `plain` exactly.
+
+def _mixup(views: int, pictures: int, seed: int, alpha: float) -> Columns:
+    """Return the picture's own share, at least a half, and a partner in [0, 1).
+
+    Beta(α, α) by Jöhnk's method (1964): U^(1/α) / (U^(1/α) + V^(1/α)), drawn again while the sum is over 1.
     """
-    parameters = parameters.float()
-    unchanged = plain(pictures)
-    views = torch.nn.functional.grid_sample(
-        unchanged, _grid(parameters, pictures.shape[-1]), padding_mode="border", align_corners=False
-    )
-    _change_colour(views, *parameters[:, 6:].T.reshape(3, -1, 1, 1, 1))
-    # Resampling rounds, so even a row that changes nothing would not give back the very same floats.
-    same = (parameters == _identity(parameters.device)).all(dim=1)
-    return torch.where(same.view(-1, 1, 1, 1), unchanged, views, out=views)
+    (partner,) = _uniform(views, pictures, range(DRAWS, DRAWS + 1), seed)
+    share = np.full(partner.shape, np.nan)
+    first = DRAWS + 1
+    while np.isnan(share).any():
+        log_u, log_v = np.log(_uniform(views, pictures, range(first, first + 2), seed) + 2.0**-54) / alpha
+        log_sum = np.logaddexp(log_u, log_v)
+        share = np.where(np.isnan(share) & (log_sum <= 0), np.exp(log_u - log_sum), share)
+        first += 2
+    return [np.maximum(share, 1 - share), partner]
 
 
-def plain(pictures: torch.Tensor) -> torch.Tensor:
-    """Return uint8 pictures as float32 in [0, 1], for evaluation."""
-    return pictures.float().div_(255)
+def _hash(parameters: NDArray[np.float16], partners: NDArray[np.int32] | None) -> str:
+    digest = hashlib.sha256(repr(parameters.shape).encode() + parameters.tobytes())
+    digest.update(b"" if partners is None else partners.tobytes())
+    return digest.hexdigest()
 
 
-@functools.cache
-def _identity(device: torch.device) -> torch.Tensor:
-    """Return IDENTITY on a device. Kept there, for sending it with every batch makes a GPU wait for it."""
-    return torch.tensor(IDENTITY, device=device)
-
-
-def _grid(parameters: torch.Tensor, side: int) -> torch.Tensor:
-    """Return where each pixel of a view lies in its picture: (batch, side, side, 2), x before y.
-
-    Same as `affine_grid`, as a sum of a column's and a row's share, which takes a tenth of its time.
-    """
-    centre_x, centre_y, half_width, half_height, rotation, mirror = parameters[:, :6].T.reshape(6, -1, 1)
-    steps = torch.arange(1 - side, side, 2, device=parameters.device) / side  # pixel centres in (-1, 1)
-    across, down = half_width * mirror * steps, half_height * steps  # (batch, side)
-    cos, sin = rotation.cos(), rotation.sin()
-    column = torch.stack((cos * across + centre_x, sin * across + centre_y), dim=-1)
-    row = torch.stack((-sin * down, cos * down), dim=-1)
-    return row.unsqueeze(2) + column.unsqueeze(1)
-
-
-def _change_colour(
-    views: torch.Tensor, brightness: torch.Tensor, contrast: torch.Tensor, saturation: torch.Tensor
-) -> None:
-    """Change brightness, contrast and saturation in place, in this order, as torchvision defines them.
-
-    The three are one affine map, so it is applied at once and clamped at its end only. In place, for on a
-    CPU fresh memory costs more time here than the arithmetic.
-    """
-    red, green, blue = views.unbind(dim=1)
-    grey = (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2]).unsqueeze(1)
-    mean = grey.mean(dim=(2, 3), keepdim=True)  # (batch, 1, 1, 1)
-    gain = brightness * contrast
-    shift = grey.mul_(gain * (1 - saturation)).add_(mean * (brightness * (1 - contrast)))
-    views.mul_(gain * saturation).add_(shift).clamp_(0, 1)
-
-
-def _uniform(views: int, pictures: int, columns: int, seed: int) -> NDArray[np.float64]:
+def _uniform(views: int, pictures: int, columns: range, seed: int) -> NDArray[np.float64]:
     """Draw from [0, 1) by counter: (columns, views, pictures).
 
     A hash of the place (SplitMix64's finaliser; Steele, Lea, Flood 2014) instead of a stream, for a stream's
     draws would depend on how many went before and on numpy's version.
     """
     state = np.full((1, 1, 1), seed, dtype=np.uint64)
-    for axis, size in enumerate((columns, views, pictures)):
-        place = np.arange(size, dtype=np.uint64).reshape([-1 if axis == a else 1 for a in range(3)])
+    for axis, places in enumerate((columns, range(views), range(pictures))):
+        place = np.array(places, dtype=np.uint64).reshape([-1 if axis == a else 1 for a in range(3)])
         state = _mix(state + (place + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
     return (state >> np.uint64(11)) / 2.0**53
 

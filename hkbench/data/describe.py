@@ -79,7 +79,7 @@ def describe_store(store: PictureStore) -> BuiltStore:
     return BuiltStore(
         path=str(store.path),
         size=store.size,
-        pictures=len(store.ids),
+        pictures=len(store.labels),
         size_bytes=store.pictures.nbytes,
         rejected=store.rejected,
     )

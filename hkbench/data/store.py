@@ -1,12 +1,17 @@
 """The picture store: every picture decoded once, in one file that readers map instead of read."""
 
 import hashlib
+import io
+import json
 import logging
 import shutil
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 from filelock import FileLock
@@ -17,15 +22,18 @@ from hkbench.config import cache_dir
 from hkbench.data.decode import DECODER
 from hkbench.data.folder import FEWEST_PICTURES
 from hkbench.data.source import Source
-from hkbench.data.writer import write_pictures
+from hkbench.data.writer import PICTURES, Advance, PictureMaker, Reasons, pictures_layout, write_blocks
 from hkbench.errors import HkbenchError, UsageError
-from hkbench.store.atomic import explaining_full_disk, write_text
+from hkbench.store.atomic import explaining_full_disk, replacing, write_text
+from hkbench.store.blocks import damage, open_blocks, part_of
+from hkbench.store.cache import touch
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
-PICTURES = "pictures.npy"
+FORMAT: Final = 2
 METADATA = "store.json"
+LABELS = "labels.npy"
+NAMES = "names.json"
 SIDES = (8, 1024)
 NAMED = 3
 """How many rejected pictures an error names."""
@@ -35,19 +43,28 @@ Rejected = tuple[tuple[str, str], ...]
 
 
 class _Metadata(BaseModel):
-    """`store.json`: all of a store but its pixels."""
+    """`store.json`: what a store is, and the checksums of its small files."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = FORMAT
+    schema_version: Literal[2] = FORMAT
     key: str
     size: int
     fingerprint: str
     classes: tuple[str, ...]
-    ids: tuple[str, ...]
-    labels: tuple[int, ...]
-    groups: tuple[str, ...] | None
+    pictures: int
     rejected: Rejected
+    labels_crc32: int
+    names_crc32: int
+
+
+class _Names(BaseModel):
+    """`names.json`: read only when somebody asks for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ids: tuple[str, ...]
+    groups: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,7 +72,8 @@ class PictureStore:
     """Decoded pictures on disk; pickling it sends its path only.
 
     `pictures` is uint8 (N, 3, size, size), mapped read-only; `labels` is int64 (N,); `ids` and `groups`
-    have N entries too. `rejected` holds (id, reason) of each picture that isn't in it.
+    have N entries too, and are read when they are first asked for. `rejected` holds (id, reason) of each
+    picture that isn't in it.
     """
 
     path: Path
@@ -64,10 +82,37 @@ class PictureStore:
     pictures: NDArray[np.uint8]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
-    ids: tuple[str, ...]
-    groups: tuple[str, ...] | None
     rejected: Rejected
     fingerprint: str
+    names_crc32: int = field(repr=False)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The pictures' names in their source.
+
+        Raises:
+            HkbenchError: the file of names is damaged.
+        """
+        return self._names.ids
+
+    @property
+    def groups(self) -> tuple[str, ...] | None:
+        """The product that each picture shows, None where that isn't known.
+
+        Raises:
+            HkbenchError: the file of names is damaged.
+        """
+        return self._names.groups
+
+    @cached_property
+    def _names(self) -> _Names:
+        try:
+            content = (self.path / NAMES).read_bytes()
+            if zlib.crc32(content) != self.names_crc32:
+                raise ValueError(f"{NAMES} has another checksum")
+            return _Names.model_validate_json(content)
+        except (OSError, ValueError) as error:
+            raise _unusable(self.path, error) from error
 
     def __reduce__(self) -> tuple[Callable[[Path], "PictureStore"], tuple[Path]]:
         return open_store, (self.path,)
@@ -94,72 +139,113 @@ def build_store(
     *,
     cache: Path | None = None,
     workers: int | None = None,
-    advance: Callable[[int, int], None] | None = None,
+    advance: Advance | None = None,
     max_rejected: float = 0.05,
 ) -> PictureStore:
-    """Return the store of `source` at `size` pixels a side, building it if it isn't there or is damaged.
+    """Return the store of `source` at `size` pixels a side: `build_stores` of one size."""
+    (store,) = build_stores(
+        source, (size,), cache=cache, workers=workers, advance=advance, max_rejected=max_rejected
+    ).values()
+    return store
 
-    It appears as a whole or not at all, and processes that want the same one wait for the first.
-    `cache` defaults to hkbench's cache folder, `workers` to one process for each core; `advance` is called
-    with (done, total); `max_rejected` is the share of bad pictures, in [0, 1], that is put up with.
+
+def build_stores(
+    source: Source,
+    sizes: Sequence[int],
+    *,
+    cache: Path | None = None,
+    workers: int | None = None,
+    advance: Advance | None = None,
+    max_rejected: float = 0.05,
+) -> dict[int, PictureStore]:
+    """Return the stores of `source` by size in pixels, ascending; missing ones are built in one pass.
+
+    A store appears as a whole or not at all. Processes that want the same one wait for the first; what a
+    build had done when it was killed, or ran out of disk, is taken up by the next. Stores that are there
+    are checked against their checksums, and damaged ones are built again, with a warning.
+    `cache` defaults to hkbench's cache folder, `workers` to what keeps all cores busy; `advance` is called
+    with (pictures done, pictures in all); `max_rejected` is the share of bad pictures, in [0, 1], that is
+    put up with.
 
     Raises:
         UsageError: a size out of range, too many bad pictures, or a class with too few good ones.
         UsageError: the disk is full.
         HkbenchError: a decoding process died.
     """
-    _check_size(size)
-    path = store_path(source, size, cache)
-    store = _find(path)
-    if store is None:
-        with explaining_full_disk(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_suffix(".lock")):
-                store = _find(path) or _build(source, size, path, workers, advance, max_rejected)
-    _check_rejected(store.rejected, len(source.ids), max_rejected)
-    return store
+    for size in sizes:
+        _check_size(size)
+    paths = {size: store_path(source, size, cache) for size in sorted(set(sizes))}
+    found = {size: store for size, path in paths.items() if isinstance(store := _checked(path), PictureStore)}
+    if len(found) < len(paths):
+        with explaining_full_disk(_data_folder(source, cache)), ExitStack() as locks:
+            for size in paths.keys() - found.keys():
+                paths[size].parent.mkdir(parents=True, exist_ok=True)
+            for size in sorted(paths.keys() - found.keys()):  # in one order, or two processes may lock up
+                locks.enter_context(FileLock(f"{paths[size]}.lock"))
+            found |= _build_missing(
+                source,
+                {size: path for size, path in paths.items() if size not in found},
+                workers,
+                advance,
+                max_rejected,
+            )
+    for store in found.values():
+        _check_rejected(store.rejected, len(source.ids), max_rejected)
+    return {size: found[size] for size in paths}
 
 
 def open_store(path: Path) -> PictureStore:
-    """Open a store that was built, without reading its pictures.
+    """Open a store that was built; of its pictures, only the first and last block are read.
 
     Raises:
         HkbenchError: there is none at `path`, or it is damaged.
     """
     try:
         metadata = _Metadata.model_validate_json((path / METADATA).read_bytes())
-        pictures = np.load(path / PICTURES, mmap_mode="r", allow_pickle=False)
-        shape = (len(metadata.ids), 3, metadata.size, metadata.size)
+        labels = _read_labels(path / LABELS, metadata.labels_crc32)
+        pictures = open_blocks(path / PICTURES)
+        shape = (metadata.pictures, 3, metadata.size, metadata.size)
         if pictures.shape != shape or pictures.dtype != np.uint8:
             raise ValueError(f"{pictures.dtype} {pictures.shape} where uint8 {shape} belongs")
-        if len(metadata.labels) != shape[0] or len(metadata.groups or metadata.ids) != shape[0]:
-            raise ValueError(f"{METADATA} has labels or groups of other pictures")
-        if (path / PICTURES).stat().st_size != pictures.offset + pictures.nbytes:
-            raise ValueError(f"{PICTURES} has bytes that don't belong to it")
-    except (OSError, EOFError, ValueError) as error:
-        raise HkbenchError(
-            f"The picture store {path} is missing or damaged ({str(error).splitlines()[0]}). "
-            "Build it with 'hkbench data build'."
-        ) from error
+        if labels.shape != shape[:1]:
+            raise ValueError(f"{LABELS} has labels of other pictures")
+    except (OSError, EOFError, ValueError, HkbenchError) as error:
+        raise _unusable(path, error.__cause__ or error) from error
+    touch(path)
     return PictureStore(
         path=path,
         key=metadata.key,
         size=metadata.size,
         pictures=pictures,
-        labels=np.array(metadata.labels, dtype=np.int64),
+        labels=labels,
         classes=metadata.classes,
-        ids=metadata.ids,
-        groups=metadata.groups,
         rejected=metadata.rejected,
         fingerprint=metadata.fingerprint,
+        names_crc32=metadata.names_crc32,
+    )
+
+
+def _read_labels(path: Path, checksum: int) -> NDArray[np.int64]:
+    content = path.read_bytes()
+    if zlib.crc32(content) != checksum:
+        raise ValueError(f"{LABELS} has another checksum")
+    labels: NDArray[np.int64] = np.load(io.BytesIO(content), allow_pickle=False)
+    return labels
+
+
+def _unusable(path: Path, reason: BaseException) -> HkbenchError:
+    return HkbenchError(
+        f"The picture store {path} is missing or damaged ({str(reason).splitlines()[0]}). "
+        "Build it with 'hkbench data build'."
     )
 
 
 def built_stores(source: Source, cache: Path | None = None) -> tuple[PictureStore, ...]:
     """Return the stores of `source` that are there and whole, smallest first."""
-    paths = [path.parent for path in _data_folder(source, cache).glob(f"*/{METADATA}")]
-    found = (_find(path) for path in paths if not path.name.startswith("."))
-    return tuple(sorted((store for store in found if store), key=lambda store: store.size))
+    paths = [path.parent for path in _data_folder(source, cache).glob(f"*px-*/{METADATA}")]
+    found = [_opened(path) for path in paths if path.suffix != ".part"]
+    whole = [store for store in found if isinstance(store, PictureStore)]
+    return tuple(sorted(whole, key=lambda store: store.size))
 
 
 def store_path(source: Source, size: int, cache: Path | None = None) -> Path:
@@ -181,54 +267,105 @@ def _hash(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _find(path: Path) -> PictureStore | None:
-    """Return the store at `path`; None if there is none, or a damaged one."""
+def _opened(path: Path) -> PictureStore | str:
+    """Return the store at `path`, or what is wrong with it."""
     try:
         return open_store(path)
     except HkbenchError as error:
         log.debug("%s", error)
-        return None
+        return str(error)
 
 
-def _build(
-    source: Source,
-    size: int,
-    path: Path,
-    workers: int | None,
-    advance: Callable[[int, int], None] | None,
-    max_rejected: float,
-) -> PictureStore:
-    """Build a store beside `path` and rename it. The caller holds the lock of `path`."""
-    if path.exists():
-        log.warning("The picture store %s is damaged and is built again", path)
-    for leftover in path.parent.glob(f".{path.name}-*"):  # of a build that was killed
-        shutil.rmtree(leftover)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+def _checked(path: Path) -> PictureStore | str:
+    """Return the store at `path` if its checksums hold, else what is wrong with it."""
+    store = _opened(path)
+    if isinstance(store, str):
+        return store
+    bad = damage(path / PICTURES, pictures_layout(len(store.labels), store.size))
     try:
-        bad = write_pictures(temporary / PICTURES, source, size, workers, advance)
-        metadata = _metadata(source, size, bad)
-        _check_rejected(metadata.rejected, len(source.ids), max_rejected)
-        _check_classes(metadata)
-        write_text(temporary / METADATA, metadata.model_dump_json())
-        shutil.rmtree(path, ignore_errors=True)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return open_store(path)
+        named = len(store.ids), len(store.groups or store.ids)
+    except HkbenchError as error:
+        return str(error)
+    if named != (len(store.labels),) * 2:
+        return f"{NAMES} names other pictures"
+    return bad or store
 
 
-def _metadata(source: Source, size: int, bad: dict[int, str]) -> _Metadata:
+def _build_missing(
+    source: Source,
+    paths: dict[int, Path],
+    workers: int | None,
+    advance: Advance | None,
+    max_rejected: float,
+) -> dict[int, PictureStore]:
+    """Build each store beside its path and rename it. The caller holds the locks of the paths."""
+    found, makers = {}, {}
+    for size, path in paths.items():
+        store = _checked(path)
+        if isinstance(store, PictureStore):  # another process was faster
+            found[size] = store
+            continue
+        if path.exists():
+            log.warning("The picture store %s is damaged and is built again: %s", path, store)
+            shutil.rmtree(part_of(path), ignore_errors=True)
+            path.rename(part_of(path))  # its good blocks are taken up
+        makers[size] = PictureMaker(part_of(path), len(source.ids), size)
+    write_blocks(source, makers.values(), workers, advance)
+    try:
+        for maker in makers.values():
+            _check_pictures(source, maker.bad, max_rejected)
+    except UsageError:
+        for size in makers:
+            shutil.rmtree(part_of(paths[size]))
+        raise
+    for size, maker in makers.items():
+        maker.finish()
+        _write_rest(part_of(paths[size]), source, size, maker.bad)
+        part_of(paths[size]).rename(paths[size])
+    return found | {size: open_store(paths[size]) for size in makers}
+
+
+def _write_rest(folder: Path, source: Source, size: int, bad: Reasons) -> None:
+    """Write all of a store but its pictures."""
     kept = [index for index in range(len(source.ids)) if index not in bad]
-    return _Metadata(
+    labels = io.BytesIO()
+    np.save(labels, source.labels[kept].astype(np.int64))
+    with replacing(folder / LABELS) as temporary:
+        temporary.write_bytes(labels.getvalue())
+    names = json.dumps(
+        {
+            "ids": [source.ids[index] for index in kept],
+            "groups": None if source.groups is None else [source.groups[index] for index in kept],
+        }
+    )
+    write_text(folder / NAMES, names)
+    metadata = _Metadata(
         key=_key(source, size),
         size=size,
         fingerprint=source.fingerprint,
         classes=source.classes,
-        ids=tuple(source.ids[index] for index in kept),
-        labels=tuple(source.labels[kept].tolist()),
-        groups=None if source.groups is None else tuple(source.groups[index] for index in kept),
-        rejected=tuple((source.ids[index], reason) for index, reason in bad.items()),
+        pictures=len(kept),
+        rejected=_rejected(source, bad),
+        labels_crc32=zlib.crc32(labels.getvalue()),
+        names_crc32=zlib.crc32(names.encode()),
     )
+    write_text(folder / METADATA, metadata.model_dump_json())
+
+
+def _rejected(source: Source, bad: Reasons) -> Rejected:
+    return tuple((source.ids[index], reason) for index, reason in bad.items())
+
+
+def _check_pictures(source: Source, bad: Reasons, max_rejected: float) -> None:
+    rejected = _rejected(source, bad)
+    _check_rejected(rejected, len(source.ids), max_rejected)
+    counts = np.bincount(np.delete(source.labels, list(bad)), minlength=len(source.classes))
+    for name, count in zip(source.classes, counts.tolist(), strict=True):
+        if count < FEWEST_PICTURES:
+            raise UsageError(
+                f"Class '{name}' has {count} usable picture(s) and needs {FEWEST_PICTURES}. "
+                f"Rejected: {_named(rejected) or 'none'}. Add pictures of this class."
+            )
 
 
 def _check_size(size: int) -> None:
@@ -242,16 +379,6 @@ def _check_rejected(rejected: Rejected, total: int, limit: float) -> None:
             f"{len(rejected)} of {total} pictures can't be used, more than the {limit:.0%} that is put up "
             f"with: {_named(rejected)}. Mend or remove them."
         )
-
-
-def _check_classes(metadata: _Metadata) -> None:
-    counts = np.bincount(np.array(metadata.labels, dtype=np.int64), minlength=len(metadata.classes))
-    for name, count in zip(metadata.classes, counts.tolist(), strict=True):
-        if count < FEWEST_PICTURES:
-            raise UsageError(
-                f"Class '{name}' has {count} usable picture(s) and needs {FEWEST_PICTURES}. "
-                f"Rejected: {_named(metadata.rejected) or 'none'}. Add pictures of this class."
-            )
 
 
 def _named(rejected: Rejected) -> str:

@@ -13,6 +13,7 @@ import shutil
 import threading
 import zlib
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,10 @@ class Layout:
     dtype: str
     block_rows: int
 
+    def __post_init__(self) -> None:
+        if not self.shape or min(self.shape) < 0 or self.block_rows < 1:
+            raise ValueError(f"no array has the shape {self.shape} in blocks of {self.block_rows} rows")
+
     @property
     def blocks(self) -> int:
         """How many blocks there are."""
@@ -55,7 +60,8 @@ class Layout:
     def header(self) -> bytes:
         """Return what an `.npy` file of this array begins with."""
         described = (
-            f"{{'descr': '{np.dtype(self.dtype).str}', 'fortran_order': False, 'shape': {self.shape}, }}"
+            f"{{'descr': '{np.dtype(self.dtype).str}', 'fortran_order': False, "
+            f"'shape': {tuple(map(int, self.shape))}, }}"
         )
         magic = np.lib.format.magic(1, 0)
         padding = -(len(magic) + 2 + len(described) + 1) % 64
@@ -81,7 +87,7 @@ class BlockSink:
         values = np.ascontiguousarray(values, dtype=self.layout.dtype)
         if values.shape != (len(rows), *self.layout.shape[1:]):
             raise ValueError(f"block {block} is {(len(rows), *self.layout.shape[1:])}, got {values.shape}")
-        content = values.data.cast("B")
+        content = values.reshape(-1).view(np.uint8).data
         at = len(self.layout.header()) + rows.start * self.layout.row_bytes
         file = os.open(self.part, os.O_WRONLY)
         try:
@@ -106,6 +112,7 @@ class BlockMaker:
         self.sink = BlockSink(part=part_of(path), layout=layout)
         self._noting = threading.Lock()
         done = self._taken_up()
+        self._noted = done
         self.missing = [block for block in range(layout.blocks) if block not in done]
         self._refuse_without_room()
         _write_journal(path, layout, done)
@@ -147,9 +154,19 @@ class BlockMaker:
         """Note a block that `sink.put` has written, in this process or another."""
         with self._noting:
             append_line(journal_of(self.path), json.dumps({"block": block, "crc32": checksum}))
+            self._noted[block] = checksum
 
     def finish(self) -> None:
-        """Give the file its final name; readers find it from now on."""
+        """Give the file its final name; readers find it from now on.
+
+        Raises:
+            ValueError: a block was never noted.
+        """
+        if len(self._noted) < self.layout.blocks:
+            raise ValueError(
+                f"{self.layout.blocks - len(self._noted)} blocks of {self.path} were never noted"
+            )
+        _write_journal(self.path, self.layout, self._noted)  # in order, whoever was done first
         with explaining_full_disk(self.path), self.sink.part.open("rb") as written:
             os.fsync(written.fileno())
         self.sink.part.replace(self.path)
@@ -187,7 +204,7 @@ def damage(path: Path, layout: Layout) -> str:
         return "it is cut off or not the array that it should be"
     block_bytes = layout.block_rows * layout.row_bytes
     looked_at = min(layout.blocks, max(2, VERIFIED_BYTES // max(1, block_bytes)))
-    chosen = np.unique(np.linspace(0, layout.blocks - 1, looked_at).round().astype(int)).tolist()
+    chosen = np.unique(np.linspace(0, max(0, layout.blocks - 1), looked_at).round().astype(int)).tolist()
     bad = _damaged(path, layout, journal[1], chosen)
     return f"{len(bad)} of {layout.blocks} blocks have other checksums" if bad else ""
 
@@ -205,7 +222,7 @@ def open_blocks(path: Path) -> NDArray[Any]:
         layout, checksums = journal
         if len(checksums) != layout.blocks or not _has_form(path, layout):
             raise ValueError("it is cut off or unfinished")
-        if _damaged(path, layout, checksums, {0, layout.blocks - 1}):
+        if layout.blocks and _damaged(path, layout, checksums, {0, layout.blocks - 1}):
             raise ValueError("a block has another checksum")
         mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -267,15 +284,56 @@ def _read_journal(path: Path) -> tuple[Layout, dict[int, int]] | None:
         first, *lines = journal_of(path).read_text(encoding="utf-8").split("\n")
         read = json.loads(first)
         layout = Layout(
-            shape=tuple(read["shape"]), dtype=str(read["dtype"]), block_rows=int(read["block_rows"])
+            shape=tuple(map(int, read["shape"])),
+            dtype=str(read["dtype"]),
+            block_rows=int(read["block_rows"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+        np.dtype(layout.dtype)
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError):
         return None
     checksums = {}
     for line in lines:
         try:
             noted = json.loads(line)
             checksums[int(noted["block"])] = int(noted["crc32"])
-        except (ValueError, KeyError, TypeError):  # the empty end, or a line that a kill has torn
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            ArithmeticError,
+        ):  # the empty end, or a line that a kill has torn
             continue
     return layout, {block: crc for block, crc in checksums.items() if 0 <= block < layout.blocks}
+
+
+def fill_in_threads(
+    maker: BlockMaker,
+    compute: Callable[[range], NDArray[Any]],
+    *,
+    workers: int,
+    advance: Callable[[int, int], None] | None = None,
+) -> None:
+    """Compute and write all missing blocks of an array, several at once.
+
+    Args:
+        maker: the array under way.
+        compute: gives the values of some rows; called from `workers` threads at once.
+        workers: how many blocks are computed at a time.
+        advance: called with (rows done, rows in all).
+    """
+    layout = maker.layout
+    done = layout.shape[0] - sum(len(layout.rows(block)) for block in maker.missing)
+
+    def make(block: int) -> int:
+        maker.write(block, compute(layout.rows(block)))
+        return len(layout.rows(block))
+
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for rows in pool.map(make, maker.missing):
+                done += rows
+                if advance is not None:
+                    advance(done, layout.shape[0])
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

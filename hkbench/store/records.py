@@ -33,7 +33,10 @@ class SplitRecord(Record):
 
 
 class DataRecord(Record):
-    """The pictures of a run; `rejected` holds each bad one's id and the reason."""
+    """The pictures of a run; `rejected` holds each bad one's id and the reason.
+
+    `views` is the number of augmented views of each picture of the train part.
+    """
 
     name: str
     fingerprint: str
@@ -41,6 +44,7 @@ class DataRecord(Record):
     pictures: int
     rejected: list[tuple[str, str]] = Field(default_factory=list)
     split: SplitRecord
+    views: int | None = None
 
 
 class RunRecord(Record):
@@ -88,6 +92,7 @@ class TrialRecord(Record):
     loss: str
     weight_hard: float
     weight_soft: float
+    loss_weights: dict[str, float] = Field(default_factory=dict)
     temperature: float | None = None
     epochs: int
     values: dict[str, float | None]

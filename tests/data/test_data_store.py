@@ -1,5 +1,4 @@
 import errno
-import json
 import multiprocessing
 import os
 import pickle
@@ -9,12 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures_on_disk import CLASSES, Memory, class_folders, encoded, memory_source
+from pictures_on_disk import CLASSES, Memory, class_folders, encoded, memory_source, write_parquet
 
+from hkbench.data import writer
 from hkbench.data.decode import decode
+from hkbench.data.parquet import open_parquet
 from hkbench.data.source import Source
 from hkbench.data.sources import open_source
-from hkbench.data.store import build_store, built_stores, open_store, parse_sizes, store_path
+from hkbench.data.store import (
+    build_store,
+    build_stores,
+    built_stores,
+    open_store,
+    parse_sizes,
+    store_path,
+)
 from hkbench.errors import HkbenchError, UsageError
 
 GOOD = [encoded(index) for index in range(24)]
@@ -29,13 +37,31 @@ class Dying(Memory):
         return super().__call__(index)
 
 
+class Counting(Memory):
+    """Notes which pictures were asked for; copies share the note."""
+
+    def __init__(self, contents: list[bytes]) -> None:
+        super().__init__(contents)
+        self.asked: list[int] = []
+
+    def __call__(self, index: int) -> bytes:
+        self.asked.append(index)
+        return super().__call__(index)
+
+
 def replaced(source: Source, **fields: object) -> Source:
     names = ("name", "classes", "ids", "labels", "groups", "fingerprint", "read")
     return Source(**({name: getattr(source, name) for name in names} | fields))
 
 
 def leftovers(cache: Path) -> list[Path]:
-    return [path for path in cache.rglob("*") if path.is_dir() and path.name.startswith(".")]
+    return [path for path in cache.rglob("*") if path.suffix in (".part", ".tmp") or path.name == "good.npy"]
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let processes decode, as for a large source."""
+    monkeypatch.setattr(writer, "PROCESSES_FROM", 0)
 
 
 def test_pictures_are_decoded_in_the_order_of_the_source(tmp_path: Path) -> None:
@@ -51,18 +77,65 @@ def test_pictures_are_decoded_in_the_order_of_the_source(tmp_path: Path) -> None
     assert (store.size, store.rejected, store.fingerprint) == (16, (), source.fingerprint)
 
 
-def test_several_processes_make_the_same_store_as_one(tmp_path: Path) -> None:
+def test_threads_and_processes_make_the_same_store_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     contents = [encoded(index, (9, 9)) for index in range(150)]
     contents[70] = b"no picture"
     source = memory_source(contents)
     seen: list[tuple[int, int]] = []
     one = build_store(source, 8, cache=tmp_path / "one", workers=1)
-    two = build_store(
+    threads = build_store(
         source, 8, cache=tmp_path / "two", workers=2, advance=lambda done, total: seen.append((done, total))
     )
-    assert np.array_equal(one.pictures, two.pictures)
-    assert one.ids == two.ids
-    assert seen == [(64, 150), (128, 150), (150, 150)]
+    monkeypatch.setattr(writer, "PROCESSES_FROM", 0)
+    processes = build_store(source, 8, cache=tmp_path / "three", workers=2)
+    for other in (threads, processes):
+        assert np.array_equal(one.pictures, other.pictures)
+        assert (one.ids, one.rejected) == (other.ids, other.rejected)
+    assert seen == sorted(seen)
+    assert seen[-1] == (150, 150)
+    assert len(seen) > 3
+
+
+def test_a_reader_of_row_groups_is_read_from_all_threads(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "pictures.parquet", per_class=60, rows_per_group=7)
+    source = open_parquet(tmp_path / "pictures.parquet", "shop")
+    many = build_store(source, 8, cache=tmp_path / "many", workers=8)
+    assert all(np.array_equal(many.pictures[i], decode(source.read(i), 8)) for i in range(180))
+
+
+def test_sizes_built_together_have_the_pixels_of_each_alone(tmp_path: Path) -> None:
+    sizes = (8, 16, 60, 90)
+    contents = [
+        encoded(index, (400 - index, 250 + index), ("JPEG", "PNG", "WEBP")[index % 3]) for index in range(12)
+    ]
+    source = memory_source(contents)
+    seen: list[int] = []
+    together = build_stores(
+        source, sizes[::-1], cache=tmp_path / "all", advance=lambda done, total: seen.append(done)
+    )
+    assert tuple(together) == sizes
+    assert seen == [12]
+    for size in sizes:
+        alone = build_store(source, size, cache=tmp_path / "one")
+        assert np.array_equal(alone.pictures, together[size].pictures)
+
+
+def test_pictures_are_read_once_for_all_sizes(tmp_path: Path) -> None:
+    source = memory_source(GOOD)
+    counting = Counting(GOOD)
+    build_stores(replaced(source, read=counting), (8, 16, 32), cache=tmp_path, workers=1)
+    assert sorted(counting.asked) == list(range(24))
+
+
+def test_only_missing_sizes_are_built(tmp_path: Path) -> None:
+    source = memory_source(GOOD)
+    first = build_store(source, 8, cache=tmp_path)
+    made = (first.path / "pictures.npy").stat().st_mtime_ns
+    both = build_stores(source, (8, 16), cache=tmp_path)
+    assert {size: store.size for size, store in both.items()} == {8: 8, 16: 16}
+    assert (first.path / "pictures.npy").stat().st_mtime_ns == made
 
 
 def test_a_store_is_built_once(tmp_path: Path) -> None:
@@ -151,7 +224,7 @@ def test_sizes_that_are_none_are_refused(text: str) -> None:
         parse_sizes(text)
 
 
-@pytest.mark.parametrize("file", ["pictures.npy", "store.json"])
+@pytest.mark.parametrize("file", ["pictures.npy", "labels.npy", "store.json"])
 @pytest.mark.parametrize("damage", ["cut", "longer", "empty", "gone"])
 def test_a_damaged_store_is_found_and_rebuilt(
     tmp_path: Path, file: str, damage: str, caplog: pytest.LogCaptureFixture
@@ -168,26 +241,54 @@ def test_a_damaged_store_is_found_and_rebuilt(
     rebuilt = build_store(memory_source(GOOD), 8, cache=tmp_path)
     assert "is damaged and is built again" in caplog.text
     assert (rebuilt.path / file).read_bytes() == whole
+    assert not leftovers(tmp_path)
 
 
-def test_metadata_that_fits_other_pictures_is_damage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "empty", "nonsense"])
+def test_damaged_checksums_are_found_and_made_again(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     store = build_store(memory_source(GOOD), 8, cache=tmp_path)
-    metadata = json.loads((store.path / "store.json").read_text())
-    for changed in ({"ids": metadata["ids"][1:]}, {"labels": metadata["labels"][1:]}, {"groups": ["a"]}):
-        (store.path / "store.json").write_text(json.dumps(metadata | changed))
-        with pytest.raises(HkbenchError, match="damaged"):
-            open_store(store.path)
+    journal = store.path / "pictures.npy.blocks"
+    whole = journal.read_bytes()
+    nonsense = b'{"shape": [0, "x"], "dtype": "no", "block_rows": 0}\n[]\n\xff'
+    journal.write_bytes({"cut": whole[:-10], "empty": b"", "nonsense": nonsense}[damage])
+    with pytest.raises(HkbenchError, match="missing or damaged"):
+        open_store(store.path)
+    build_store(memory_source(GOOD), 8, cache=tmp_path)
+    assert "is damaged and is built again" in caplog.text
+    assert journal.read_bytes() == whole
 
 
-def test_what_a_killed_build_left_is_cleared_away(tmp_path: Path) -> None:
-    source = memory_source(GOOD)
-    path = store_path(source, 8, tmp_path)
-    killed = path.parent / f".{path.name}-abc"
-    killed.mkdir(parents=True)
-    (killed / "pictures.npy").write_bytes(b"half of it")
-    assert not built_stores(source, tmp_path)
-    assert len(build_store(source, 8, cache=tmp_path).pictures) == 24
-    assert not killed.exists()
+@pytest.mark.parametrize("file", ["pictures.npy", "names.json", "labels.npy"])
+@pytest.mark.parametrize("rejected", [0, 1])
+def test_a_flipped_bit_in_the_middle_is_found_and_mended(
+    tmp_path: Path, file: str, rejected: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    contents = [encoded(index, (9, 9)) for index in range(80)]
+    source = memory_source([*contents[: 80 - rejected], *[b"no picture"] * rejected])
+    counting = Counting(source.read.contents)
+    store = build_store(source, 8, cache=tmp_path)
+    damaged = bytearray(whole := (store.path / file).read_bytes())
+    damaged[len(damaged) // 2] ^= 4
+    (store.path / file).write_bytes(damaged)
+    rebuilt = build_store(replaced(source, read=counting), 8, cache=tmp_path)
+    assert "is damaged and is built again" in caplog.text
+    assert (rebuilt.path / file).read_bytes() == whole
+    assert rebuilt.ids == source.ids[: 80 - rejected]
+    assert rejected or len(counting.asked) <= 16  # one block at most
+
+
+def test_labels_and_names_of_other_pictures_are_damage(tmp_path: Path) -> None:
+    store = build_store(memory_source(GOOD), 8, cache=tmp_path)
+    other = build_store(memory_source(GOOD[:21]), 8, cache=tmp_path)
+    (store.path / "names.json").write_bytes((other.path / "names.json").read_bytes())
+    opened = open_store(store.path)
+    with pytest.raises(HkbenchError, match="damaged"):
+        _ = opened.ids
+    (store.path / "labels.npy").write_bytes((other.path / "labels.npy").read_bytes())
+    with pytest.raises(HkbenchError, match="damaged"):
+        open_store(store.path)
 
 
 def test_two_processes_at_once_make_one_good_store(tmp_path: Path) -> None:
@@ -208,26 +309,36 @@ def test_two_processes_at_once_make_one_good_store(tmp_path: Path) -> None:
     assert not leftovers(tmp_path / "cache")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, workers: int) -> None:
-    source = memory_source([encoded(index, (9, 9)) for index in range(130)])
+@pytest.mark.parametrize(("workers", "processes_from"), [(1, 1_000), (2, 1_000), (2, 0)])
+def test_a_full_disk_is_told_and_the_next_build_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, processes_from: int
+) -> None:
+    monkeypatch.setattr(writer, "PROCESSES_FROM", processes_from)
+    contents = [encoded(index, (9, 9)) for index in range(130)]
+    source = memory_source(contents)
 
     def fill_disk(done: int, total: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(HkbenchError, match="No room on the disk"):
         build_store(source, 8, cache=tmp_path, workers=workers, advance=fill_disk)
-    assert not leftovers(tmp_path)
     assert not built_stores(source, tmp_path)
     assert not multiprocessing.active_children()
+    monkeypatch.setattr(writer, "PROCESSES_FROM", 1_000)
+    counting = Counting(contents)
+    store = build_store(replaced(source, read=counting), 8, cache=tmp_path)
+    assert len(counting.asked) < 130
+    assert all(np.array_equal(store.pictures[i], decode(contents[i], 8)) for i in range(130))
+    assert not leftovers(tmp_path)
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_decoding_process_that_dies_is_told(tmp_path: Path) -> None:
     contents = [encoded(index, (9, 9)) for index in range(130)]
-    source = replaced(memory_source(contents), read=Dying(contents))
+    source = memory_source(contents)
     with pytest.raises(HkbenchError, match="A process that decodes pictures died"):
-        build_store(source, 8, cache=tmp_path, workers=2)
-    assert not leftovers(tmp_path)
+        build_store(replaced(source, read=Dying(contents)), 8, cache=tmp_path, workers=2)
+    assert not built_stores(source, tmp_path)
 
 
 def test_pictures_are_read_only(tmp_path: Path) -> None:
