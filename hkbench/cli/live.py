@@ -15,6 +15,7 @@ from hkbench.search.settings import TrialSettings
 from hkbench.store.records import EpochRecord, TrialRecord
 from hkbench.store.rundir import RunDirectory
 from hkbench.training.loop import EpochResult
+from hkbench.training.losses import LossConfig
 from hkbench.training.teacher import TeacherRecipe
 
 SHOWN_TRIALS = 12
@@ -32,12 +33,18 @@ def minutes(seconds: float) -> str:
 
 def point_text(settings: TrialSettings) -> str:
     """Return the searched part of a trial's settings in a few words."""
-    loss = settings.loss_config
-    taught = (
-        f"T {loss.temperature:.3g} α {loss.weight_hard:.2f}" if loss.temperature is not None else "no teacher"
-    )
+    taught = _taught_text(settings.loss_config)
     optimizer = f"{settings.optimizer} {settings.learning_rate:.3g}"
     return f"{settings.model} {settings.image_size}px, {taught}, {optimizer}"
+
+
+def _taught_text(loss: LossConfig) -> str:
+    if loss.temperature is None:
+        return "no teacher"
+    if loss.name == "kd":
+        return f"T {loss.temperature:.3g} α {loss.weight_hard:.2f}"
+    weights = " ".join(f"{term} {weight:.3g}" for term, weight in loss.weights)
+    return f"{loss.name} T {loss.temperature:.3g} {weights}"
 
 
 class PlainLines:

@@ -34,7 +34,12 @@ def search(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seeds the sampler, the networks and the order of pictures.")] = 0,
     views: Annotated[
-        int | None, typer.Option(help="Augmented views of each picture, 4 by default.", min=1)
+        int | None,
+        typer.Option(
+            help="Augmented views of each picture; by default as many as a trial has epochs, at most 20, and "
+            "fewer where the teacher takes long over them.",
+            min=1,
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="Where trials train: cpu or cuda.")] = "cpu",
     set_key: Annotated[
@@ -67,7 +72,7 @@ def search(
         group_by=group_by,
         split=split,
         seed=seed,
-        views=views or (plans.QUICK_VIEWS if quick else plans.VIEWS),
+        views=views or (plans.QUICK_VIEWS if quick else None),
         budget_s=plans.parse_duration(loaded.schedule.budget) if loaded.schedule.budget else None,
         concurrency=concurrency,
         threads=threads,

@@ -1,5 +1,6 @@
 """Every network that a space or a flag can name. A new one is a builder and a line in `MODELS`."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from hkbench.models.lite0 import (
 from hkbench.models.published import densenet121, mobilenetv4_conv_small_050, squeezenet1_1
 from hkbench.models.weights import ImagenetWeights
 
-__all__ = ["MODELS", "Classifier", "ModelEntry", "Weights", "build", "parameter_count"]
+__all__ = ["MODELS", "Classifier", "ModelEntry", "Weights", "build", "parameter_count", "stage_count"]
 
 Weights = Literal["none", "imagenet"]
 EFFICIENTNET = "https://arxiv.org/abs/1905.11946"
@@ -179,6 +180,13 @@ def build(
     network = Classifier(name, classes, parts, frozen_stages=frozen)
     # Depthwise convolutions take about half the time on a CPU in this layout.
     return network.to(memory_format=torch.channels_last)
+
+
+@functools.cache
+def stage_count(name: str) -> int:
+    """Return how many stages a network has, the parts of its body that can be frozen one by one."""
+    with _seeded(0):
+        return len(MODELS[name].builder(2).stages)
 
 
 def _imagenet(entry: ModelEntry) -> ImagenetWeights:

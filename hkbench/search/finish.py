@@ -74,15 +74,16 @@ def twin_of(student: TrialRecord, space: Space, trials: list[TrialRecord]) -> Tr
 
 def finalists(plan: SearchPlan, prepared: Prepared, job: Job, run: RunDirectory) -> Iterator[Finalist]:
     """Yield the teacher, the frontier, the best student and its no-teacher twin, with trained weights."""
-    record = prepared.teacher.record
-    yield Finalist(
-        id=TEACHER,
-        role="teacher",
-        network=prepared.teacher.network(),
-        model=record.recipe.model,
-        image_size=record.recipe.image_size,
-        epochs=record.best_epoch,
-    )
+    for number, teacher in enumerate(prepared.teachers, start=1):
+        record = teacher.record
+        yield Finalist(
+            id=TEACHER if number == 1 else f"{TEACHER}-{number}",
+            role="teacher",
+            network=teacher.network(),
+            model=record.recipe.model,
+            image_size=record.recipe.image_size,
+            epochs=record.best_epoch,
+        )
     trials = run.trials()
     best = frontier_numbers(trials, plan.space.objectives)
     chosen = {trial.number: trial for trial in trials if trial.number in best}

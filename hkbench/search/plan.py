@@ -12,7 +12,6 @@ from hkbench.errors import UsageError, unknown
 from hkbench.search.space import Space
 from hkbench.training.teacher import TeacherRecipe
 
-VIEWS = 4
 QUICK = {"schedule.trials": "4", "schedule.max_epochs": "2"}
 """What `--quick` sets in a space, unless a flag says otherwise."""
 QUICK_VIEWS = 1
@@ -22,7 +21,10 @@ QUICK_TEACHER_EPOCHS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPlan:
-    """A search, ready to run; times in seconds. A quick one has fewer pictures and no twin."""
+    """A search, ready to run; times in seconds. A quick one has fewer pictures and no twin.
+
+    `views` is the number of views of each picture; None lets the search choose it.
+    """
 
     space: Space
     out: Path
@@ -31,7 +33,7 @@ class SearchPlan:
     split: str = "random"
     split_seed: int = SPLIT_SEED
     seed: int = 0
-    views: int = VIEWS
+    views: int | None = None
     budget_s: float | None = None
     concurrency: int = 1
     threads: int = 1
@@ -52,18 +54,13 @@ class SearchPlan:
         return QUICK_TRAIN_PICTURES if self.quick else None
 
     @property
-    def teacher(self) -> TeacherRecipe:
-        """The teacher that the space names."""
-        return self.space.teacher
+    def teachers(self) -> list[TeacherRecipe]:
+        """The teachers that the space names; the first is the one that students are compared with."""
+        return [self.space.teacher, *self.space.more_teachers]
 
-    @property
-    def hurried_teacher(self) -> TeacherRecipe:
-        """The teacher to train where there is none yet: the space's own, cut short in a quick search."""
-        return (
-            self.teacher.model_copy(update={"max_epochs": QUICK_TEACHER_EPOCHS})
-            if self.quick
-            else self.teacher
-        )
+    def hurried(self, recipe: TeacherRecipe) -> TeacherRecipe:
+        """Return how a teacher is trained where there is none yet: cut short in a quick search."""
+        return recipe.model_copy(update={"max_epochs": QUICK_TEACHER_EPOCHS}) if self.quick else recipe
 
     def described(self) -> dict[str, Any]:
         """Return what decides a search's results, as `run.json` keeps it and `--resume` compares it."""

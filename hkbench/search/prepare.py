@@ -1,25 +1,23 @@
 """What all trials share, made once before the first: pictures, split, views, teacher and its logits."""
 
-import hashlib
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from hkbench.config import cache_dir, usable_cores
-from hkbench.data.augment import ViewPolicy, ViewTable, sample_views
+from hkbench.config import usable_cores
+from hkbench.data.augment import sample_views
 from hkbench.data.sources import Source, open_source
 from hkbench.data.splits import Split, load_split
-from hkbench.data.store import PictureStore, build_store, open_store
+from hkbench.data.store import PictureStore, build_stores
 from hkbench.search.plan import SearchPlan
-from hkbench.store.atomic import replacing
+from hkbench.search.shared import SharedData, keep_split, keep_views, shortened
+from hkbench.search.views import number_of_views
 from hkbench.store.records import DataRecord, SplitRecord
-from hkbench.training.logits import open_logits, teacher_logits
-from hkbench.training.loop import EpochResult, TrainingData
+from hkbench.training.logits import TeacherPass
+from hkbench.training.loop import EpochResult
+from hkbench.training.rendered import rendered_views
 from hkbench.training.teacher import Teacher, TeacherRecipe, find_teacher, train_teacher
 
 
@@ -37,41 +35,21 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SharedData:
-    """Where a worker finds what it trains on; small, and the same for every trial."""
-
-    stores: dict[int, Path]
-    split: Path
-    views: Path
-    teacher_logits: Path | None
-    classes: tuple[str, ...]
-
-    def open(self, image_size: int) -> TrainingData:
-        """Map everything that a trial of this picture size needs, without reading the pictures."""
-        store = open_store(self.stores[image_size])
-        with np.load(self.split) as parts:
-            train, validation = parts["train"], parts["validation"]
-        views: NDArray[np.float16] = np.load(self.views, mmap_mode="r")
-        return TrainingData(
-            pictures=store.pictures,
-            labels=store.labels,
-            train=train,
-            validation=validation,
-            views=views,
-            teacher_logits=open_logits(self.teacher_logits) if self.teacher_logits is not None else None,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What the driver keeps of the preparation; times in seconds."""
+    """What the driver keeps of the preparation; times in seconds. The first teacher is the space's own."""
 
     source: Source
     stores: dict[int, PictureStore]
     split: Split
-    teacher: Teacher
+    teachers: list[Teacher]
+    views: int
     shared: SharedData
     phase_seconds: dict[str, float]
+
+    @property
+    def teacher(self) -> Teacher:
+        """The teacher that students are compared with."""
+        return self.teachers[0]
 
     def data_record(self) -> DataRecord:
         """Return how the run directory describes the pictures."""
@@ -82,6 +60,7 @@ class Prepared:
             classes=list(store.classes),
             pictures=len(store.labels),
             rejected=[(name, reason) for name, reason in store.rejected],
+            views=self.views,
             split=SplitRecord(
                 scheme=self.split.scheme,
                 seed=self.split.seed,
@@ -115,8 +94,12 @@ class PhaseClock:
         self._name = None
 
 
-def prepare(plan: SearchPlan, clock: PhaseClock, listener: Listener) -> Prepared:
+def prepare(
+    plan: SearchPlan, clock: PhaseClock, listener: Listener, recorded_views: int | None = None
+) -> Prepared:
     """Make or find all that the trials of a plan share.
+
+    `recorded_views` is the number of views that a search which is resumed began with.
 
     Raises:
         UsageError: data, group rule, split or teacher that can't be used as they are.
@@ -124,85 +107,69 @@ def prepare(plan: SearchPlan, clock: PhaseClock, listener: Listener) -> Prepared
     torch.set_num_threads(usable_cores())
     clock.begin("pictures")
     source = open_source(plan.data, plan.group_by)
-    sizes = sorted({size for _, size, _ in plan.space.architectures()} | {plan.teacher.image_size})
-    stores = {size: build_store(source, size, advance=listener.advance) for size in sizes}
-    any_store = stores[sizes[0]]
-    split = load_split(any_store, plan.split, plan.split_seed)
-    teacher = _teacher(plan, stores[plan.teacher.image_size], split, clock, listener)
+    sizes = sorted({size for _, size, _ in plan.space.architectures()})
+    teacher_sizes = {recipe.image_size for recipe in plan.teachers}
+    stores = build_stores(source, sorted({*sizes, *teacher_sizes}), advance=listener.advance)
+    whole = load_split(stores[sizes[0]], plan.split, plan.split_seed)
+    split = shortened(whole, plan.train_pictures)
+    teachers = [
+        _teacher(plan, recipe, stores[recipe.image_size], whole, split, clock, listener)
+        for recipe in plan.teachers
+    ]
 
     clock.begin("teacher logits")
-    used = _shortened(split, plan.train_pictures)
-    views = sample_views(plan.views, len(used.train), plan.seed, ViewPolicy())
-    logits = teacher_logits(
-        teacher,
-        stores[plan.teacher.image_size],
-        used,
-        views,
-        device=torch.device(plan.device),
-        advance=listener.advance,
-    )
+    device = torch.device(plan.device)
+    teacher_pass = TeacherPass(teachers, stores, split, device)
+    number = plan.views or recorded_views or number_of_views(plan, teacher_pass, stores, split)
+    views = sample_views(number, len(split.train), plan.seed, plan.space.augmentation)
+    logits = teacher_pass.logits(views, advance=listener.advance)
+    rendered = {}
+    if device.type == "cpu":  # a GPU renders each batch in less time than it would take to fetch it
+        clock.begin("views")
+        found = {size: rendered_views(stores[size], split, views, advance=listener.advance) for size in sizes}
+        rendered = {size: path for size, path in found.items() if path is not None}
     clock.end()
     shared = SharedData(
         stores={size: store.path for size, store in stores.items()},
-        split=_keep_split(used),
-        views=_keep_views(views),
+        split=keep_split(split),
+        views=keep_views(views),
+        rendered=rendered,
         teacher_logits=logits,
-        classes=any_store.classes,
+        classes=stores[sizes[0]].classes,
     )
     return Prepared(
         source=source,
         stores=stores,
-        split=used,
-        teacher=teacher,
+        split=split,
+        teachers=teachers,
+        views=number,
         shared=shared,
         phase_seconds=clock.seconds,
     )
 
 
 def _teacher(
-    plan: SearchPlan, store: PictureStore, split: Split, clock: PhaseClock, listener: Listener
+    plan: SearchPlan,
+    recipe: TeacherRecipe,
+    store: PictureStore,
+    whole: Split,
+    split: Split,
+    clock: PhaseClock,
+    listener: Listener,
 ) -> Teacher:
-    used = _shortened(split, plan.train_pictures)
-    found = find_teacher(plan.teacher, store.fingerprint, split.hash) or find_teacher(
-        plan.hurried_teacher, store.fingerprint, used.hash
+    """Find the teacher of this recipe, or train it; in a quick search on fewer pictures and epochs."""
+    hurried = plan.hurried(recipe)
+    found = find_teacher(recipe, store.fingerprint, whole.hash) or find_teacher(
+        hurried, store.fingerprint, split.hash
     )
     if found is not None:
         return found
     clock.begin("teacher")
     return train_teacher(
-        plan.hurried_teacher,
+        hurried,
         store,
-        used,
+        split,
         device=torch.device(plan.device),
-        on_epoch=lambda result: listener.teacher_epoch(result, plan.hurried_teacher),
+        on_epoch=lambda result: listener.teacher_epoch(result, hurried),
         advance=listener.advance,
     )
-
-
-def _shortened(split: Split, train_pictures: int | None) -> Split:
-    """Return the split with a train part of at most so many pictures, evenly drawn."""
-    if train_pictures is None or train_pictures >= len(split.train):
-        return split
-    kept = np.linspace(0, len(split.train) - 1, train_pictures).round().astype(np.int64)
-    return Split(
-        scheme=split.scheme,
-        seed=split.seed,
-        hash=hashlib.sha256(f"{split.hash} {train_pictures}".encode()).hexdigest(),
-        train=split.train[kept],
-        validation=split.validation,
-        test=split.test,
-    )
-
-
-def _keep_split(split: Split) -> Path:
-    path = cache_dir() / "splits" / f"{split.hash}.npz"
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, train=split.train, validation=split.validation, test=split.test)
-    return path
-
-
-def _keep_views(views: ViewTable) -> Path:
-    path = cache_dir() / "views" / f"{views.key}.npy"
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.save(file, views.parameters)
-    return path

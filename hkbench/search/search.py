@@ -101,9 +101,10 @@ def _stopped(run: RunDirectory) -> StoppedError:
 
 
 def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -> SearchResult:
-    before = run.read_run().phase_seconds if run.run_file.is_file() else {}
-    clock = PhaseClock(listener, before)
-    prepared = prepare(plan, clock, listener)
+    there = run.read_run() if run.run_file.is_file() else None
+    clock = PhaseClock(listener, there.phase_seconds if there else {})
+    recorded_views = there.data.views if there and there.data else None
+    prepared = prepare(plan, clock, listener, recorded_views)
     start_record(plan, run, prepared)
     clock.begin("architectures")
     costs = measure_costs(plan.space.architectures(), prepared.shared.classes, "cpu", listener.advance)

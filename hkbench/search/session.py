@@ -268,6 +268,7 @@ class SearchSession:
                 "loss": loss.name,
                 "weight_hard": loss.weight_hard,
                 "weight_soft": loss.weight_soft,
+                "loss_weights": dict(loss.weights),
                 "temperature": loss.temperature,
                 "epochs": int(live.last.get("epoch", 0)),
                 "values": values,

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hkbench.errors import UsageError, unknown
-from hkbench.models.registry import MODELS
+from hkbench.models.registry import MODELS, stage_count
 from hkbench.training.loop import TrainingConfig
 from hkbench.training.losses import LossConfig, loss_config
 from hkbench.training.optimizers import OPTIMIZERS, OptimizerConfig
@@ -22,9 +22,12 @@ class TrialSettings(BaseModel):
     model: str
     weights: Literal["auto", "none", "imagenet"] = "auto"
     frozen_body: bool = False
+    frozen_stages: int = Field(default=0, ge=0)
     image_size: int = Field(default=64, ge=16, le=512)
     loss: str = "kd"
     alpha: float | None = None
+    beta: float | None = None
+    gamma: float | None = None
     temperature: float | None = None
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     optimizer: str = "sgd"
@@ -34,6 +37,8 @@ class TrialSettings(BaseModel):
     batch_size: int = Field(default=64, ge=2)
     warmup_epochs: float = Field(default=0.5, ge=0)
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    mixed_precision: bool | None = None
+    compiled: bool = False
 
     @property
     def loss_config(self) -> LossConfig:
@@ -41,6 +46,8 @@ class TrialSettings(BaseModel):
         return loss_config(
             self.loss,
             alpha=self.alpha,
+            beta=self.beta,
+            gamma=self.gamma,
             temperature=self.temperature,
             label_smoothing=self.label_smoothing,
         )
@@ -64,6 +71,8 @@ class TrialSettings(BaseModel):
             loss=self.loss_config,
             warmup_epochs=self.warmup_epochs,
             ema_decay=self.ema_decay,
+            mixed_precision=self.mixed_precision,
+            compiled=self.compiled,
             seed=seed,
         )
 
@@ -93,6 +102,11 @@ def settings_of(values: dict[str, Any]) -> TrialSettings:
     weights = settings.weights
     if weights == "auto":
         weights = "imagenet" if MODELS[settings.model].has_imagenet_weights else "none"
-    if settings.frozen_body and weights == "none":
+    if (settings.frozen_body or settings.frozen_stages) and weights == "none":
         raise UsageError(f"A frozen body needs weights, and {settings.model} has none here to start from.")
+    if settings.frozen_stages > stage_count(settings.model):
+        raise UsageError(
+            f"{settings.model} has {stage_count(settings.model)} stages, found frozen_stages "
+            f"{settings.frozen_stages}."
+        )
     return settings.model_copy(update={"weights": weights})

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from hkbench.data.augment import ViewPolicy
 from hkbench.errors import UsageError, unknown
 from hkbench.models.registry import MODELS
 from hkbench.search.parameters import (
@@ -82,6 +83,8 @@ class Space(Strict):
     start_with: list[SeedPoint] = Field(default_factory=list)
     schedule: Schedule = Field(default_factory=Schedule)
     teacher: TeacherRecipe = Field(default_factory=TeacherRecipe)
+    more_teachers: list[TeacherRecipe] = Field(default_factory=list)
+    augmentation: ViewPolicy = Field(default_factory=ViewPolicy)
     defaults: dict[str, Value] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -90,8 +93,9 @@ class Space(Strict):
         for name in (*searched, *self.defaults):
             if name not in TrialSettings.model_fields:
                 raise unknown("trial parameter", name, TrialSettings.model_fields)
-        if self.teacher.model not in MODELS:
-            raise unknown("model", self.teacher.model, MODELS)
+        for teacher in (self.teacher, *self.more_teachers):
+            if teacher.model not in MODELS:
+                raise unknown("model", teacher.model, MODELS)
         for name in (*self.objectives, *self.constraints):
             if name not in OBJECTIVES:
                 raise unknown("objective", name, OBJECTIVES)
@@ -271,6 +275,7 @@ def _first_problem(error: ValidationError) -> str:
             "constraints": Limit,
             "start_with": SeedPoint,
             "teacher": TeacherRecipe,
+            "augmentation": ViewPolicy,
         }
         model = groups.get(str(problem["loc"][0]), Space) if len(problem["loc"]) > 1 else Space
         fields = {*model.model_fields, *(["choices"] if model is FloatParameter else [])}

@@ -13,12 +13,12 @@ from ray import tune
 
 from hkbench.errors import HkbenchError
 from hkbench.models.registry import build
-from hkbench.search.prepare import SharedData
 from hkbench.search.settings import TrialSettings
+from hkbench.search.shared import OpenData, SharedData
 from hkbench.telemetry.nvml import cuda_uuid
 from hkbench.telemetry.sampler import Sampler
 from hkbench.training.checkpoint import load_checkpoint, save_checkpoint
-from hkbench.training.loop import EpochResult, Training, TrainingData
+from hkbench.training.loop import EpochResult, Training
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class TrialRun:
         self._settings = settings
         self._recorded_epochs = recorded_epochs
 
-    def results(self, data: TrainingData) -> Iterator[dict[str, Any]]:
+    def results(self, data: OpenData) -> Iterator[dict[str, Any]]:
         """Yield a flat result for each epoch, after its checkpoint is on disk.
 
         Epochs whose checkpoint was kept but whose results the driver never recorded are reported again
@@ -72,7 +72,7 @@ class TrialRun:
                 save_checkpoint(path, {"training": training.state_dict(), "results": results})
                 yield result
 
-    def build(self, data: TrainingData) -> Training:
+    def build(self, data: OpenData) -> Training:
         """Build the network, its optimiser and its schedule."""
         device = torch.device(self._job.device)
         settings = self._settings
@@ -81,9 +81,11 @@ class TrialRun:
             classes=len(self._job.shared.classes),
             weights="imagenet" if settings.weights == "imagenet" else "none",
             frozen_body=settings.frozen_body,
+            frozen_stages=settings.frozen_stages,
             seed=self._job.seed,
         )
-        return Training(network, data, settings.training(self._job.max_epochs, self._job.seed), device)
+        config = settings.training(self._job.max_epochs, self._job.seed)
+        return Training(network, data.for_network(network, device, self._job.threads), config, device)
 
     def _result(self, epoch: EpochResult, sampler: Sampler) -> dict[str, Any]:
         usage = sampler.lap().model_dump(exclude={"schema_version"})
@@ -108,7 +110,7 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any]) -> None:
         """Keep the config of the worker's first trial."""
-        self._mapped: dict[int, TrainingData] = {}
+        self._mapped: dict[int, OpenData] = {}
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -1,121 +1,153 @@
-"""Teacher logits: what the teacher says of every view of the train part, made once and mapped."""
+"""Teacher logits: what the teachers say of every view of the train part, made once and mapped."""
 
-import hashlib
-import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 
-from hkbench.config import cache_dir, usable_cores
-from hkbench.data.augment import ViewTable, apply_views
+from hkbench.config import usable_cores
+from hkbench.data.augment import ViewTable
+from hkbench.data.render import plain
 from hkbench.data.splits import Split
 from hkbench.data.store import PictureStore
 from hkbench.export.onnx import export_onnx
 from hkbench.export.session import open_session
-from hkbench.store.atomic import replacing
+from hkbench.store.blocks import remove_blocks
+from hkbench.training.ahead import CPU, Advance, ahead_path, make_ahead, open_ahead, render, torch_threads
 from hkbench.training.teacher import Teacher
 
 log = logging.getLogger(__name__)
 
 BATCH = 128
-Advance = Callable[[int, int], None]
-
-
-def logits_path(teacher: Teacher, store: PictureStore, split: Split, views: ViewTable) -> Path:
-    """Return where these logits are kept: the hash of teacher, pictures, train part and views names them."""
-    described = json.dumps([teacher.record.sha256, store.key, split.hash, views.key])
-    return cache_dir() / "logits" / f"{hashlib.sha256(described.encode()).hexdigest()[:24]}.npy"
-
-
-def teacher_logits(
-    teacher: Teacher,
-    store: PictureStore,
-    split: Split,
-    views: ViewTable,
-    *,
-    device: torch.device,
-    advance: Advance | None = None,
-) -> Path:
-    """Return the file of the teacher's logits, float16 (views, train, classes); made if it isn't there.
-
-    The teacher sees the very views that students see, at its own picture size. Two processes that ask for
-    the same logits at once make them once; a file of another shape is made again.
-    """
-    path = logits_path(teacher, store, split, views)
-    shape = (views.parameters.shape[0], len(split.train), len(store.classes))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        if not _is_whole(path, shape):
-            found = _run_teacher(teacher, store, split, views, shape, device, advance)
-            with replacing(path) as temporary, temporary.open("wb") as file:
-                np.save(file, found)
-    return path
-
-
-def open_logits(path: Path) -> NDArray[np.float16]:
-    """Map teacher logits, float16 (views, train, classes), without reading them."""
-    mapped: NDArray[np.float16] = np.load(path, mmap_mode="r")
-    return mapped
-
-
-def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
-    if not path.exists():
-        return False
-    try:
-        found = open_logits(path).shape
-    except (ValueError, OSError) as error:
-        log.warning("%s is damaged and is made again: %s", path, error)
-        return False
-    return found == shape
-
-
-def _run_teacher(
-    teacher: Teacher,
-    store: PictureStore,
-    split: Split,
-    views: ViewTable,
-    shape: tuple[int, ...],
-    device: torch.device,
-    advance: Advance | None,
-) -> NDArray[np.float16]:
-    answer = _on_cpu(teacher, store) if device.type == "cpu" else _on_device(teacher, device)
-    found = np.empty(shape, dtype=np.float16)
-    batches = [(view, start) for view in range(shape[0]) for start in range(0, shape[1], BATCH)]
-
-    def run(batch: tuple[int, int]) -> int:
-        view, start = batch
-        rows = split.train[start : start + BATCH]
-        pictures = torch.from_numpy(store.pictures[rows]).to(device)
-        parameters = torch.from_numpy(views.parameters[view, start : start + BATCH]).to(device)
-        found[view, start : start + len(rows)] = answer(apply_views(pictures, parameters))
-        return len(rows)
-
-    done = 0
-    with _threads(1), ThreadPoolExecutor(usable_cores() if device.type == "cpu" else 1) as pool:
-        for finished in pool.map(run, batches):
-            done += finished
-            if advance is not None:
-                advance(done, shape[0] * shape[1])
-    return found
-
+BLOCK_ROWS = 1024
+CHECKED_ROWS = 8
+TOLERANCE = 0.05
+"""How far a recomputed logit may be from a stored one, times 1 + its size: float16 and another runtime."""
+TIMED_BATCHES = 2
 
 Answer = Callable[[torch.Tensor], NDArray[np.float32]]
 """Views, float32 (batch, 3, size, size), → logits, float32 (batch, classes)."""
 
 
-def _on_cpu(teacher: Teacher, store: PictureStore) -> Answer:
-    """Return the teacher in ONNX Runtime, which is about twice as fast as torch where nothing is trained.
+class TeacherPass:
+    """Teachers ready to run over views, each at its own picture size; their logits are averaged.
 
-    One thread a call and a call on every core: two threads in one call wait for each other.
+    Args:
+        teachers: at least one, all of the same classes.
+        stores: pictures by size, for every teacher's size.
+        split: whose train part they are asked about.
+        device: where they run. On a CPU in ONNX Runtime, about twice as fast as torch where nothing is
+            trained, one thread a call and a call on every core: two threads in a call wait for each other.
     """
+
+    def __init__(
+        self,
+        teachers: Sequence[Teacher],
+        stores: Mapping[int, PictureStore],
+        split: Split,
+        device: torch.device,
+    ) -> None:
+        self._teachers = teachers
+        self._stores = [stores[teacher.record.recipe.image_size] for teacher in teachers]
+        self._split = split
+        self._device = device
+        self._answers: list[Answer] | None = None
+        self._workers = usable_cores() if device.type == "cpu" else 1
+
+    def logits(self, views: ViewTable, *, advance: Advance | None = None) -> Path:
+        """Return the file of the logits, float16 (views, train, classes); made if it isn't there whole.
+
+        The teachers see the very views that students see. Two processes that ask for the same logits at once
+        make them once; a pass that was killed goes on where it stopped. Logits that are there already are
+        held against their checksums, and a few rows against the teachers themselves.
+
+        Raises:
+            UsageError: the disk is full.
+        """
+        path = self._path(views)
+        if not self._make(path, views, advance) and not self._holds(path, views):
+            log.warning("%s doesn't hold what its teacher says and is made again", path)
+            remove_blocks(path)
+            self._make(path, views, advance)
+        return path
+
+    def has(self, views: ViewTable) -> bool:
+        """Say whether the logits of these views are there already."""
+        return self._path(views).exists()
+
+    def _path(self, views: ViewTable) -> Path:
+        known = [teacher.record.sha256 for teacher in self._teachers]
+        keys = [store.key for store in self._stores]
+        return ahead_path("logits", known, keys, self._split.hash, views.key)
+
+    def _make(self, path: Path, views: ViewTable, advance: Advance | None) -> bool:
+        shape = (views.parameters.shape[0], len(self._split.train), len(self._stores[0].classes))
+
+        def rows(view: NDArray[np.int64], position: NDArray[np.int64]) -> NDArray[np.float32]:
+            starts = range(0, len(view), BATCH)
+            batches = [(view[at : at + BATCH], position[at : at + BATCH]) for at in starts]
+            return np.concatenate([self._mean(views, *batch) for batch in batches])
+
+        workers = self._workers
+        return make_ahead(
+            path, shape, "float16", rows, workers=workers, rows_a_block=BLOCK_ROWS, advance=advance
+        )
+
+    def seconds_a_view(self, views: ViewTable) -> float:
+        """Time a few batches and return what a whole view of the train part takes."""
+        positions = np.arange(min(BATCH, len(self._split.train)))
+        self._mean(views, np.zeros_like(positions), positions)  # the first call prepares
+        with torch_threads(1), ThreadPoolExecutor(self._workers) as pool:
+            started = time.perf_counter()
+            batches = TIMED_BATCHES * self._workers
+            list(pool.map(lambda _: self._mean(views, np.zeros_like(positions), positions), range(batches)))
+            seconds = time.perf_counter() - started
+        return seconds / (batches * len(positions)) * len(self._split.train)
+
+    def _mean(
+        self, table: ViewTable, views: NDArray[np.int64], positions: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        if self._answers is None:
+            pairs = zip(self._teachers, self._stores, strict=True)
+            on_cpu = self._device.type == "cpu"
+            self._answers = [
+                _in_onnxruntime(teacher, store) if on_cpu else _in_torch(teacher, self._device)
+                for teacher, store in pairs
+            ]
+        return self._average(self._answers, table, views, positions, self._device)
+
+    def _average(
+        self,
+        answers: Sequence[Answer],
+        table: ViewTable,
+        views: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        device: torch.device,
+    ) -> NDArray[np.float32]:
+        total: NDArray[np.float32] | None = None
+        for answer, store in zip(answers, self._stores, strict=True):
+            found = answer(plain(render(store, self._split, table, views, positions, device)))
+            total = found if total is None else total + found
+        assert total is not None
+        return total / np.float32(len(answers))
+
+    def _holds(self, path: Path, table: ViewTable) -> bool:
+        """Recompute a few rows, in torch, and say whether they are what the file holds."""
+        stored = open_ahead(path, table.parameters.shape[0])
+        rows = np.linspace(0, stored.shape[0] * stored.shape[1] - 1, CHECKED_ROWS).astype(np.int64)
+        views, positions = np.divmod(rows, stored.shape[1])
+        answers = [_in_torch(teacher, CPU) for teacher in self._teachers]
+        expected = self._average(answers, table, views, positions, CPU)
+        return bool(np.allclose(stored[views, positions], expected, rtol=TOLERANCE, atol=TOLERANCE))
+
+
+def _in_onnxruntime(teacher: Teacher, store: PictureStore) -> Answer:
     with tempfile.TemporaryDirectory() as folder:
         network, labels = teacher.network(), teacher.record.classes
         artifact = export_onnx(
@@ -124,29 +156,19 @@ def _on_cpu(teacher: Teacher, store: PictureStore) -> Answer:
         session = open_session(artifact.path.read_bytes(), threads=1)
 
     def answer(inputs: torch.Tensor) -> NDArray[np.float32]:
-        (logits,) = session.run(["logits"], {"pictures": inputs.numpy()})
+        (logits,) = session.run(["logits"], {"pictures": inputs.contiguous().numpy()})
         return np.asarray(logits, dtype=np.float32)
 
     return answer
 
 
-def _on_device(teacher: Teacher, device: torch.device) -> Answer:
+def _in_torch(teacher: Teacher, device: torch.device) -> Answer:
     network = teacher.network().to(device).to(memory_format=torch.channels_last)
 
     def answer(inputs: torch.Tensor) -> NDArray[np.float32]:
         with torch.inference_mode():
-            found: NDArray[np.float32] = network(inputs).float().cpu().numpy()
+            there = inputs.to(device).contiguous(memory_format=torch.channels_last)
+            found: NDArray[np.float32] = network(there).float().cpu().numpy()
         return found
 
     return answer
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Let torch use so many threads within an operator, for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,7 +1,7 @@
-"""The training engine: an iterator of epochs over mapped pictures, their views and a teacher's logits.
+"""The training engine: an iterator of epochs over what a feed gives, for teachers and students alike.
 
-One loop trains teachers and students, on a CPU or a GPU. Everything random in an epoch follows from
-(seed, epoch), so a resumed training equals an unbroken one.
+One loop for CPU and GPU. Everything random in an epoch follows from (seed, epoch), so a resumed training
+equals an unbroken one.
 """
 
 import time
@@ -10,25 +10,36 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hkbench.analysis.predictions import metrics_of
-from hkbench.data.augment import apply_views, plain
+from hkbench.data.order import advise_window, epoch_windows
 from hkbench.errors import HkbenchError
+from hkbench.models.classifier import Classifier
 from hkbench.store.records import Metrics
+from hkbench.training.evaluate import feature_logits, network_logits
+from hkbench.training.feed import Batch, TrainingData, feed_for
 from hkbench.training.losses import LossConfig, compute_loss
 from hkbench.training.optimizers import OptimizerConfig, build_optimizer, cosine_schedule
+from hkbench.training.precision import mixed_dtype, spare_depthwise
 
-EVALUATION_BATCH = 256
 CHECK_LOSS_EVERY = 32
+MEMORY_SHARE = 0.5
+"""Of this machine's memory; a store that is larger is read in windows, block by block."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """A recipe. Epochs and sizes in pictures; `warmup_epochs` and `clip_norm` as floats."""
+    """A recipe. Epochs and sizes in pictures; `warmup_epochs` and `clip_norm` as floats.
+
+    `mixed_precision` None means: where the device is faster so.
+    `compiled` puts the network through torch.compile, on a GPU with CUDA graphs: it costs up to minutes for
+    each architecture, so it is for long trainings.
+    """
 
     epochs: int
     batch_size: int = 64
@@ -37,28 +48,9 @@ class TrainingConfig:
     warmup_epochs: float = 0.5
     clip_norm: float = 5.0
     ema_decay: float | None = None
+    mixed_precision: bool | None = None
+    compiled: bool = False
     seed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingData:
-    """What a training reads. Views and teacher logits are indexed by position in `train`.
-
-    Attributes:
-        pictures: uint8 (pictures, 3, size, size), usually mapped from the picture store.
-        labels: int64 (pictures,).
-        train: int64 (train,), indices into `pictures`.
-        validation: int64 (validation,), indices into `pictures`.
-        views: float16 (views, train, parameters), as `data.augment` samples them.
-        teacher_logits: float16 (views, train, classes), or None without a teacher.
-    """
-
-    pictures: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    views: NDArray[np.float16]
-    teacher_logits: NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +72,8 @@ class Training:
     """One network on its way through its epochs.
 
     Args:
-        network: takes float32 (batch, 3, size, size) in [0, 1], gives logits (batch, classes).
+        network: takes float32 (batch, 3, size, size) in [0, 1], gives logits (batch, classes). Where the
+            data's inputs are features of frozen stages, a `Classifier` with these stages.
         data: pictures, parts, views and, for a distillation loss, teacher logits.
         config: the recipe.
         device: where to train.
@@ -94,23 +87,28 @@ class Training:
         if config.loss.needs_teacher and data.teacher_logits is None:
             raise HkbenchError(f"The loss '{config.loss.name}' needs a teacher and none was given.")
         self.network = network.to(device).to(memory_format=torch.channels_last)
+        self._amp_dtype = mixed_dtype(device, wanted=config.mixed_precision)
+        if self._amp_dtype is not None and device.type == "cpu":
+            spare_depthwise(self.network)
         self.data = data
         self.config = config
         self.device = device
         self.epoch = 0
-        self._steps_an_epoch = max(1, len(data.train) // config.batch_size)
+        self.steps_an_epoch = max(1, len(data.train) // config.batch_size)
         self._optimizer = build_optimizer(self.network, config.optimizer)
         self._schedule = cosine_schedule(
             self._optimizer,
-            steps=self._steps_an_epoch * config.epochs,
-            warmup_steps=round(self._steps_an_epoch * config.warmup_epochs),
+            steps=self.steps_an_epoch * config.epochs,
+            warmup_steps=round(self.steps_an_epoch * config.warmup_epochs),
         )
         self._average = (
             AveragedModel(self.network, multi_avg_fn=_moving_average(config.ema_decay), use_buffers=True)
             if config.ema_decay is not None
             else None
         )
-        self._amp_dtype = _amp_dtype(device)
+        self._feed = feed_for(data, device, with_teacher=config.loss.needs_teacher)
+        self._forward = _forward_of(self.network, data, compiled=config.compiled)
+        self._trained = [each for each in self.network.parameters() if each.requires_grad]
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._amp_dtype is torch.float16)
         self.on_step: Callable[[int, int], None] | None = None
 
@@ -127,7 +125,7 @@ class Training:
         """
         while self.epoch < self.config.epochs:
             started = time.perf_counter()
-            train_loss = self._train_epoch()
+            train_loss = self.train_epoch()
             self.epoch += 1
             metrics = self.evaluate()
             yield EpochResult(
@@ -138,43 +136,52 @@ class Training:
                 metrics=metrics,
             )
 
-    def _train_epoch(self) -> float:
+    def train_epoch(self) -> float:
+        """Train one epoch, without evaluating it, and return its mean loss.
+
+        Raises:
+            DivergedError: the loss is no longer a number.
+        """
         self.network.train()
         rng = np.random.default_rng((self.config.seed, self.epoch))
         torch.manual_seed(int(rng.integers(2**31)))
-        order = rng.permutation(len(self.data.train))
+        windows = epoch_windows(
+            self.data.train,
+            rng,
+            store_row_bytes=self.data.pictures[0].nbytes,
+            memory_bytes=round(MEMORY_SHARE * psutil.virtual_memory().total),
+        )
+        order = np.concatenate(windows)
         views = _views_of_epoch(self.epoch, self.data.views.shape[0], len(order), self.config.seed)
-        total = torch.zeros((), device=self.device)
-        for step in range(self._steps_an_epoch):
-            chosen = order[step * self.config.batch_size : (step + 1) * self.config.batch_size]
-            total += self._step(*self._batch(chosen, views[chosen]))
-            if step % CHECK_LOSS_EVERY == 0 or step + 1 == self._steps_an_epoch:
-                self._refuse_divergence(float(total), step)
+        size = self.config.batch_size
+        batches = [order[step * size : (step + 1) * size] for step in range(self.steps_an_epoch)]
+        losses = torch.zeros(self.steps_an_epoch, device=self.device)
+        coming = self._coming_windows(windows)
+        for step, batch in enumerate(self._feed.epoch(batches, views)):
+            if step in coming:
+                advise_window(self.data.pictures, coming[step])
+            losses[step] = self._step(batch)
+            if step % CHECK_LOSS_EVERY == 0 or step + 1 == self.steps_an_epoch:
+                self._refuse_divergence(losses[: step + 1])
                 if self.on_step is not None:
-                    self.on_step(step + 1, self._steps_an_epoch)
-        return float(total) / self._steps_an_epoch
+                    self.on_step(step + 1, self.steps_an_epoch)
+        return float(losses.mean())
 
-    def _batch(
-        self, chosen: NDArray[np.int64], views: NDArray[np.int64]
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return (views of the pictures, labels, teacher logits) of positions in the train part."""
-        rows = self.data.train[chosen]
-        pictures = self._to_device(self.data.pictures[rows])
-        parameters = self._to_device(self.data.views[views, chosen])
-        labels = self._to_device(self.data.labels[rows])
-        teacher = None
-        if self.config.loss.needs_teacher and self.data.teacher_logits is not None:
-            teacher = self._to_device(self.data.teacher_logits[views, chosen])
-        return apply_views(pictures, parameters), labels, teacher
+    def _coming_windows(self, windows: list[NDArray[np.int64]]) -> dict[int, NDArray[np.int64]]:
+        """Return, by the step at which a window begins, the pictures of the window after it."""
+        begins = np.cumsum([0, *(len(window) for window in windows)]) // self.config.batch_size
+        following = zip(begins.tolist(), windows[1:], strict=False)
+        return {step: self.data.train[window] for step, window in following}
 
-    def _step(self, inputs: Tensor, labels: Tensor, teacher_logits: Tensor | None) -> Tensor:
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    def _step(self, batch: Batch) -> Tensor:
+        inputs = batch.inputs.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self._amp_dtype, enabled=self._amp_dtype is not None):
-            logits = self.network(inputs)
-        loss = compute_loss(logits, labels, teacher_logits, self.config.loss)
+            logits = self._forward(inputs)
+        targets = batch.targets(logits.shape[1])
+        loss = compute_loss(logits, targets, batch.teacher_logits, self.config.loss)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimizer)
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
+        nn.utils.clip_grad_norm_(self._trained, self.config.clip_norm)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
@@ -183,11 +190,15 @@ class Training:
             self._average.update_parameters(self.network)
         return loss.detach()
 
-    def _refuse_divergence(self, total: float, step: int) -> None:
-        if not np.isfinite(total):
+    def _refuse_divergence(self, losses: Tensor) -> None:
+        """Refuse an epoch's losses so far, one a step, of which one is no number."""
+        bad = (~torch.isfinite(losses)).nonzero()
+        if len(bad):
+            step = int(bad[0])
+            factor = self._schedule.lr_lambdas[0](self.epoch * self.steps_an_epoch + step)
             raise DivergedError(
-                f"The loss became {total} by step {step} of epoch {self.epoch + 1}, "
-                f"at learning rate {self._schedule.get_last_lr()[0]:.3g}."
+                f"The loss became {float(losses[step])} at step {step + 1} of epoch {self.epoch + 1}, "
+                f"at learning rate {self.config.optimizer.learning_rate * factor:.3g}."
             )
 
     def evaluate(self) -> Metrics:
@@ -196,17 +207,14 @@ class Training:
         Raises:
             DivergedError: a logit that float16 can't hold, or a metric that is no number.
         """
-        logits = self.logits(self.data.validation)
+        data = self.data
+        if data.validation_inputs is None:
+            logits = network_logits(self.trained, data.pictures, data.validation, self.device)
+        else:
+            logits = feature_logits(_classifier(self.trained), data.validation_inputs, self.device)
         if not np.abs(logits).max() <= np.finfo(np.float16).max:  # so that NaN is refused too
             raise DivergedError(f"The logits of the validation part grew past float16 in epoch {self.epoch}.")
-        return metrics_of(logits, self.data.labels[self.data.validation])
-
-    def logits(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the trained network's logits, (rows, classes), of pictures without augmentation."""
-        return network_logits(self.trained, self.data.pictures, rows, self.device)
-
-    def _to_device(self, values: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, non_blocking=True)
+        return metrics_of(logits, data.labels[data.validation])
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that `load_state_dict` needs to go on as if never interrupted."""
@@ -230,18 +238,19 @@ class Training:
             self._average.load_state_dict(state["average"])
 
 
-def network_logits(
-    network: nn.Module, pictures: NDArray[np.uint8], rows: NDArray[np.int64], device: torch.device
-) -> NDArray[np.float32]:
-    """Return a network's logits, (rows, classes), of the named pictures without augmentation."""
-    network.eval()
-    found = []
-    with torch.inference_mode():
-        for start in range(0, len(rows), EVALUATION_BATCH):
-            batch = torch.from_numpy(pictures[rows[start : start + EVALUATION_BATCH]]).to(device)
-            inputs = plain(batch).contiguous(memory_format=torch.channels_last)
-            found.append(network(inputs).float().cpu().numpy())
-    return np.concatenate(found)
+def _forward_of(network: nn.Module, data: TrainingData, *, compiled: bool) -> Callable[[Tensor], Tensor]:
+    """Return what makes logits of a batch's inputs, compiled where asked for."""
+    forward: Callable[[Tensor], Tensor] = _classifier(network).logits_from if data.has_features else network
+    if not compiled:
+        return forward
+    on_gpu = next(network.parameters()).is_cuda
+    return torch.compile(forward, mode="reduce-overhead" if on_gpu else "default")
+
+
+def _classifier(network: nn.Module) -> Classifier:
+    if not isinstance(network, Classifier):
+        raise TypeError(f"features of frozen stages need a Classifier, got {type(network).__name__}")
+    return network
 
 
 def _views_of_epoch(epoch: int, views: int, pictures: int, seed: int) -> NDArray[np.int64]:
@@ -253,10 +262,3 @@ def _views_of_epoch(epoch: int, views: int, pictures: int, seed: int) -> NDArray
 def _moving_average(decay: float) -> Any:
     average: Any = get_ema_multi_avg_fn
     return average(decay)
-
-
-def _amp_dtype(device: torch.device) -> torch.dtype | None:
-    """Return the reduced precision that a device trains faster in, or None."""
-    if device.type != "cuda":
-        return None
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16

@@ -26,13 +26,13 @@ class OptimizerConfig:
 def sgd_nesterov(groups: Iterable[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
     """Build SGD with Nesterov momentum (Sutskever et al. 2013)."""
     return torch.optim.SGD(
-        groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0, foreach=True
+        groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0, fused=True
     )
 
 
 def adamw(groups: Iterable[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
     """Build AdamW (arXiv 1711.05101); `momentum` is its first beta."""
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999), foreach=True)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999), fused=True)
 
 
 OPTIMIZERS: dict[str, Callable[[Iterable[dict[str, Any]], OptimizerConfig], Optimizer]] = {

@@ -23,7 +23,8 @@ from hkbench.store import atomic
 from hkbench.store.environment import now
 from hkbench.store.records import EpochRecord, Metrics
 from hkbench.training.checkpoint import load_checkpoint, save_checkpoint
-from hkbench.training.loop import EpochResult, Training, TrainingConfig, TrainingData
+from hkbench.training.feed import TrainingData
+from hkbench.training.loop import EpochResult, Training, TrainingConfig
 from hkbench.training.losses import LossConfig
 from hkbench.training.optimizers import OptimizerConfig
 

@@ -43,7 +43,8 @@ def test_a_quick_search_has_fewer_pictures_and_a_hurried_teacher(tmp_path):
     plan, quick = tiny_plan(tmp_path), tiny_plan(tmp_path, quick=True)
     assert plan.train_pictures is None
     assert quick.train_pictures is not None
-    assert quick.hurried_teacher.max_epochs < plan.hurried_teacher.max_epochs == plan.teacher.max_epochs
+    (recipe,) = plan.teachers
+    assert quick.hurried(recipe).max_epochs < plan.hurried(recipe).max_epochs == recipe.max_epochs
 
 
 @pytest.mark.parametrize(

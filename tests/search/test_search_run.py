@@ -55,6 +55,7 @@ def test_a_search_goes_through_its_phases_and_ends_its_trials(finished):
         "pictures",
         "teacher",
         "teacher logits",
+        "views",
         "architectures",
         "search",
         "twin without teacher",

@@ -12,7 +12,8 @@ from hkbench.data.augment import ViewPolicy, sample_views
 from hkbench.errors import UsageError
 from hkbench.models.registry import MODELS, build
 from hkbench.search.space import load_space, shipped_spaces
-from hkbench.training.loop import Training, TrainingData
+from hkbench.training.feed import TrainingData
+from hkbench.training.loop import Training
 
 POINTS = 200
 

@@ -8,7 +8,8 @@ from hkbench.data.augment import ViewPolicy, sample_views
 from hkbench.errors import HkbenchError
 from hkbench.models.registry import build
 from hkbench.training.checkpoint import load_checkpoint, save_checkpoint
-from hkbench.training.loop import DivergedError, Training, TrainingConfig, TrainingData
+from hkbench.training.feed import TrainingData
+from hkbench.training.loop import DivergedError, Training, TrainingConfig
 from hkbench.training.losses import loss_config
 from hkbench.training.optimizers import OptimizerConfig
 

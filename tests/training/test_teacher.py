@@ -1,16 +1,12 @@
-"""Teachers: trained, kept, found again for just their data and split; their logits belong to their views."""
+"""Teachers: trained, kept, found again for just their data and split."""
 
-import numpy as np
 import pytest
 import torch
+from training_fakes import bright_pictures, three_parts
 
 from hkbench.config import cache_dir
-from hkbench.data.augment import ViewPolicy, apply_views, sample_views
-from hkbench.data.splits import Split
-from hkbench.data.store import PictureStore
 from hkbench.errors import UsageError
 from hkbench.training import teacher as teachers
-from hkbench.training.logits import open_logits, teacher_logits
 from hkbench.training.teacher import TeacherRecipe, find_teacher, load_teacher, train_teacher
 
 CPU = torch.device("cpu")
@@ -19,28 +15,12 @@ RECIPE = TeacherRecipe(model="household_s", image_size=32, max_epochs=3, patienc
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    rng = np.random.default_rng(0)
-    labels = np.arange(90) % 3
-    pictures = rng.integers(0, 90, (90, 3, 32, 32), dtype=np.uint8)
-    pictures[np.arange(90), labels] += 150
-    return PictureStore(
-        path=tmp_path_factory.mktemp("store"),
-        key="key",
-        size=32,
-        pictures=pictures,
-        labels=labels,
-        classes=("a", "b", "c"),
-        ids=tuple(map(str, range(90))),
-        groups=None,
-        rejected=(),
-        fingerprint="fingerprint",
-    )
+    return bright_pictures(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="module")
 def split():
-    parts = np.split(np.arange(90), [66, 81])
-    return Split(scheme="random", seed=0, hash="split", train=parts[0], validation=parts[1], test=parts[2])
+    return three_parts()
 
 
 @pytest.fixture(scope="module")
@@ -91,38 +71,6 @@ def test_a_teacher_that_was_changed_is_refused(teacher, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"other weights")
     with pytest.raises(UsageError, match="is not the file that"):
         load_teacher(tmp_path)
-
-
-def test_logits_are_of_the_very_views_that_students_see(teacher, store, split):
-    views = sample_views(2, len(split.train), 3, ViewPolicy())
-    logits = open_logits(teacher_logits(teacher, store, split, views, device=CPU))
-    assert logits.shape == (2, len(split.train), 3)
-    assert logits.dtype == np.float16
-    network = teacher.network()
-    for view, row in ((0, 0), (1, 5), (1, 65)):
-        picture = torch.from_numpy(store.pictures[split.train[row : row + 1]])
-        parameters = torch.from_numpy(views.parameters[view, row : row + 1])
-        with torch.inference_mode():
-            expected = network(apply_views(picture, parameters)).numpy()
-        np.testing.assert_allclose(logits[view, row : row + 1], expected, atol=0.02, rtol=0.01)
-
-
-def test_logits_are_made_once_and_again_when_they_are_damaged(teacher, store, split, caplog):
-    views = sample_views(1, len(split.train), 4, ViewPolicy())
-    told = []
-
-    def advance(done, total):
-        told.append((done, total))
-
-    path = teacher_logits(teacher, store, split, views, device=CPU, advance=advance)
-    assert told[-1] == (len(split.train), len(split.train))
-    whole, told[:] = path.read_bytes(), []
-    assert teacher_logits(teacher, store, split, views, device=CPU, advance=advance) == path
-    assert told == []
-    path.write_bytes(whole[:100])
-    teacher_logits(teacher, store, split, views, device=CPU, advance=advance)
-    assert told
-    assert path.read_bytes() == whole
 
 
 def test_the_shipped_teacher_is_small_and_good_and_says_what_it_was_trained_on():

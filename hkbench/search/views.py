@@ -1,0 +1,61 @@
+"""How many views of each picture a search has: as many as its trials use, if the teacher is fast enough."""
+
+import math
+import time
+
+import torch
+
+from hkbench.data.augment import ViewTable, sample_views
+from hkbench.data.splits import Split
+from hkbench.data.store import PictureStore
+from hkbench.models.registry import build
+from hkbench.search.plan import SearchPlan
+from hkbench.training.ahead import torch_threads
+from hkbench.training.feed import TrainingData
+from hkbench.training.logits import TeacherPass
+from hkbench.training.loop import Training, TrainingConfig
+
+MOST_VIEWS = 20
+WORTH_TRIALS = 3.0
+"""The teacher's pass over all views may take as long as so many whole trials."""
+TIMED_PICTURES = 384
+
+
+def number_of_views(
+    plan: SearchPlan, teacher_pass: TeacherPass, stores: dict[int, PictureStore], split: Split
+) -> int:
+    """Choose the number of views, 1 to `MOST_VIEWS`, by timing the teacher and a student on this machine.
+
+    A trial of E epochs sees E views of each picture, so more than that are never looked at.
+    """
+    most = min(MOST_VIEWS, plan.space.schedule.max_epochs)
+    if most == 1 or teacher_pass.has(_table(plan, split, most)):
+        return most
+    a_view = teacher_pass.seconds_a_view(_table(plan, split, 1))
+    trials = WORTH_TRIALS * _trial_seconds(plan, stores, split) / plan.concurrency
+    return max(1, min(most, math.floor(trials / a_view)))
+
+
+def _table(plan: SearchPlan, split: Split, views: int) -> ViewTable:
+    return sample_views(views, len(split.train), plan.seed, plan.space.augmentation)
+
+
+def _trial_seconds(plan: SearchPlan, stores: dict[int, PictureStore], split: Split) -> float:
+    """Time some steps of the space's first architecture and return what a whole trial of it takes."""
+    model, size, frozen_body = plan.space.architectures()[0]
+    store, timed = stores[size], split.train[:TIMED_PICTURES]
+    data = TrainingData(
+        pictures=store.pictures,
+        labels=store.labels,
+        train=timed,
+        validation=split.validation,
+        views=_table(plan, split, 1).parameters,
+    )
+    network = build(model, classes=len(store.classes), frozen_body=frozen_body, seed=0)
+    training = Training(network, data, TrainingConfig(epochs=2), torch.device(plan.device))
+    with torch_threads(plan.threads):
+        training.train_epoch()  # the first steps prepare
+        started = time.perf_counter()
+        training.train_epoch()
+        seconds = time.perf_counter() - started
+    return seconds / len(timed) * len(split.train) * plan.space.schedule.max_epochs
