@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from hkbench.config import usable_cores
+from hkbench.store.environment import cpu_model, versions
+
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
@@ -17,6 +20,17 @@ class Claim:
     target: str
     holds: bool
     details: dict[str, Any] = field(default_factory=dict)
+
+
+def machine(*, threads: int | str) -> dict[str, Any]:
+    """Return what a figure belongs to: processor, cores, threads and the versions that matter."""
+    known = versions()
+    return {
+        "cpu": cpu_model(),
+        "cores": usable_cores(),
+        "threads": threads,
+        "versions": {name: known[name] for name in ("torch", "torchvision", "ray", "numpy") if name in known},
+    }
 
 
 def main(measure: Callable[[bool], Claim]) -> None:

@@ -1,6 +1,8 @@
-"""What a trial costs beside its training: the time between two ends of trials that train next to nothing."""
+"""What a trial costs beside its training: the time between the ends of trials that train one step."""
 
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -9,15 +11,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.claim import Claim, main
+from benchmarks.claim import Claim, machine, main
 from hkbench.search.plan import SearchPlan
 from hkbench.search.search import run_search
 from hkbench.search.space import Schedule, load_space
 from hkbench.training.teacher import TeacherRecipe
 
-TARGET_S = 0.3
+TARGET_S = 0.15
 PICTURES_A_CLASS = 10
-SIZE = 32
+SIZE = 56
 
 
 class Clock:
@@ -41,11 +43,11 @@ def _nothing(*_: object) -> None:
 
 
 def measure(quick: bool) -> Claim:
-    """Time a trial that trains one step on a warm worker."""
-    trials = 8 if quick else 30
+    """Time trials of one step on a warm worker, and those of Ray's default, a new process for each."""
+    trials = 10 if quick else 30
     with tempfile.TemporaryDirectory() as folder:
         pictures = _pictures(Path(folder) / "pictures")
-        space = load_space("distill", {"parameters.model.choices": "[household_s]", "start_with": "[]"})
+        space = load_space("distill", {"start_with": "[]"})
         plan = SearchPlan(
             space=space.model_copy(
                 update={
@@ -67,10 +69,25 @@ def measure(quick: bool) -> Claim:
         name="trial_overhead",
         value=median,
         unit="s",
-        target=f"under {TARGET_S} s after the first trial",
-        holds=median < TARGET_S,
-        details={"trials": trials, "longest_s": max(gaps), "shortest_s": min(gaps)},
+        target=f"at most {TARGET_S} s to the first trained step on a warm worker",
+        holds=median <= TARGET_S,
+        details={
+            "what": "from one trial's end to the next one's: build, one step, evaluation, checkpoint",
+            "trials": trials,
+            "models": space.parameters["model"].model_dump()["choices"],
+            "longest_s": max(gaps),
+            "shortest_s": min(gaps),
+            "ray_default_s": _ray_default(),
+            **machine(threads=1),
+        },
     )
+
+
+def _ray_default() -> float:
+    """Return the same time for a function trainable as Ray's documentation has it, in a Ray of its own."""
+    script = Path(__file__).parent / "peers" / "one_step.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    return float(done.stdout.splitlines()[-1])
 
 
 def _pictures(folder: Path) -> Path:

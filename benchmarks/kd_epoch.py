@@ -1,0 +1,151 @@
+"""An epoch of distillation beside its own forward, backward and optimiser steps: what all else costs."""
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from benchmarks.claim import Claim, machine, main
+from hkbench.data.augment import ViewPolicy, sample_views
+from hkbench.data.sources import open_source
+from hkbench.data.splits import load_split
+from hkbench.data.store import build_stores
+from hkbench.models.registry import build
+from hkbench.search.shared import shortened
+from hkbench.training.ahead import open_ahead
+from hkbench.training.feed import TrainingData
+from hkbench.training.logits import TeacherPass
+from hkbench.training.loop import Training, TrainingConfig
+from hkbench.training.losses import loss_config
+from hkbench.training.optimizers import OptimizerConfig, build_optimizer
+from hkbench.training.precision import mixed_dtype, spare_depthwise
+from hkbench.training.rendered import rendered_views
+from hkbench.training.teacher import TeacherRecipe, find_teacher
+
+MODEL = "mobilenetv4_conv_small_050"
+SIZE = 64
+BATCH = 64
+TARGET = 1.05
+CPU = torch.device("cpu")
+CONFIG = TrainingConfig(
+    epochs=100,
+    batch_size=BATCH,
+    optimizer=OptimizerConfig(name="sgd", learning_rate=0.02),
+    loss=loss_config("kd", alpha=0.3, temperature=2),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What is made ahead of an epoch, and what that took."""
+
+    data: TrainingData
+    classes: int
+    seconds: dict[str, float]
+
+
+def measure(quick: bool) -> Claim:
+    """Compare an epoch's wall time with as many bare steps on one resident batch."""
+    torch.set_num_threads(1)
+    prepared = _prepare(train_pictures=1280 if quick else None, views=2 if quick else 4)
+    training = Training(_network(prepared.classes), prepared.data, CONFIG, CPU)
+    bare = _Bare(prepared.classes)
+    training.train_epoch()
+    bare.run(10)
+    pairs = []
+    for _ in range(3 if quick else 5):  # in turn, so that a drift of the machine hits both
+        floor = bare.run(training.steps_an_epoch)
+        started = time.perf_counter()
+        training.train_epoch()
+        training.epoch += 1  # the next view of each picture
+        pairs.append((time.perf_counter() - started, floor))
+    ratios = [epoch / floor for epoch, floor in pairs]
+    value = statistics.median(ratios)
+    pictures = training.steps_an_epoch * BATCH
+    return Claim(
+        name="kd_epoch",
+        value=value,
+        unit="times the bare steps",
+        target=f"at most {TARGET}",
+        holds=value <= TARGET,
+        details={
+            "ratios": ratios,
+            "epoch_s": [epoch for epoch, _ in pairs],
+            "bare_steps_s": [floor for _, floor in pairs],
+            "ms_a_picture": statistics.median(epoch for epoch, _ in pairs) / pictures * 1e3,
+            "steps": training.steps_an_epoch,
+            "precision": str(mixed_dtype(CPU, wanted=None) or torch.float32),
+            "made_ahead_s": prepared.seconds,
+            **machine(threads=1),
+        },
+    )
+
+
+def _prepare(train_pictures: int | None, views: int) -> Prepared:
+    seconds: dict[str, float] = {}
+
+    def timed(name: str, make: Any) -> Any:
+        started = time.perf_counter()
+        made = make()
+        seconds[name] = time.perf_counter() - started
+        return made
+
+    source = open_source("goods69")
+    recipe = TeacherRecipe()
+    stores = timed("stores", lambda: build_stores(source, (SIZE, recipe.image_size)))
+    store = stores[SIZE]
+    whole = load_split(store, "random")
+    split = shortened(whole, train_pictures)
+    teacher = find_teacher(recipe, store.fingerprint, whole.hash)
+    assert teacher is not None, "goods69's teacher is shipped"
+    table = sample_views(views, len(split.train), 0, ViewPolicy())
+    logits = timed("teacher logits", lambda: TeacherPass([teacher], stores, split, CPU).logits(table))
+    rendered = timed("views", lambda: rendered_views(store, split, table))
+    assert rendered is not None
+    data = TrainingData(
+        pictures=store.pictures,
+        labels=store.labels,
+        train=split.train,
+        validation=split.validation,
+        views=table.parameters,
+        teacher_logits=open_ahead(logits, views),
+        inputs=open_ahead(rendered, views),
+    )
+    return Prepared(data=data, classes=len(store.classes), seconds=seconds)
+
+
+def _network(classes: int) -> torch.nn.Module:
+    return build(MODEL, classes=classes, seed=0)
+
+
+class _Bare:
+    """Forward, backward and optimiser step, on one batch that stays: the physical floor."""
+
+    def __init__(self, classes: int) -> None:
+        self._network = _network(classes).train()
+        self._dtype = mixed_dtype(CPU, wanted=None)
+        if self._dtype is not None:
+            spare_depthwise(self._network)
+        self._optimizer = build_optimizer(self._network, CONFIG.optimizer)
+        random = torch.Generator().manual_seed(0)
+        inputs = torch.rand(BATCH, 3, SIZE, SIZE, generator=random)
+        self._inputs = inputs.contiguous(memory_format=torch.channels_last)
+        self._labels = torch.randint(classes, (BATCH,), generator=random)
+
+    def run(self, steps: int) -> float:
+        """Return the seconds of so many steps."""
+        started = time.perf_counter()
+        for _ in range(steps):
+            with torch.autocast("cpu", self._dtype, enabled=self._dtype is not None):
+                logits = self._network(self._inputs)
+            cross_entropy(logits.float(), self._labels).backward()  # type: ignore[no-untyped-call]
+            self._optimizer.step()
+            self._optimizer.zero_grad(set_to_none=True)
+        return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main(measure)
