@@ -15,6 +15,7 @@ from hkbench.data.splits import Split
 from hkbench.data.store import PictureStore, open_store
 from hkbench.models.registry import Classifier
 from hkbench.store.atomic import replacing
+from hkbench.store.cache import touch
 from hkbench.training.ahead import open_ahead
 from hkbench.training.features import frozen_features
 from hkbench.training.feed import TrainingData
@@ -47,6 +48,12 @@ class SharedData:
     rendered: dict[int, Path]
     teacher_logits: Path | None
     classes: tuple[str, ...]
+
+    def touch(self) -> None:
+        """Note that all of it is in use, so that cleaning the cache spares it."""
+        paths = [*self.stores.values(), *self.rendered.values(), self.split, self.views.parameters]
+        for path in (*paths, *(each for each in (self.teacher_logits, self.views.partners) if each)):
+            touch(path)
 
     def open(self, image_size: int) -> "OpenData":
         """Map everything that a trial of this picture size needs, without reading the pictures."""

@@ -140,6 +140,7 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]
 
     def _start(self) -> Iterator[dict[str, Any]]:
         torch.set_num_threads(self._job.threads)
+        self._job.shared.touch()
         size = self._settings.image_size
         if size not in self._mapped:
             self._mapped[size] = self._job.shared.open(size)

@@ -20,6 +20,7 @@ from hkbench.data.store import PictureStore
 from hkbench.errors import UsageError
 from hkbench.models.registry import MODELS, Classifier, build
 from hkbench.store import atomic
+from hkbench.store.cache import touch
 from hkbench.store.environment import now
 from hkbench.store.records import EpochRecord, Metrics
 from hkbench.training.checkpoint import load_checkpoint, save_checkpoint
@@ -104,6 +105,8 @@ def find_teacher(recipe: TeacherRecipe, fingerprint: str, split_hash: str) -> Te
     key = teacher_key(recipe, fingerprint, split_hash)
     for folder, is_shipped in ((shipped_folder() / key, True), (cache_dir() / "teachers" / key, False)):
         if (folder / "teacher.json").is_file():
+            if not is_shipped:
+                touch(folder)
             return load_teacher(folder, shipped=is_shipped)
     return None
 

@@ -1,0 +1,81 @@
+"""Mixed precision on a CPU: faster layers in bfloat16, spared ones in float32, and the same network."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from hkbench.models.registry import MODELS, build
+from hkbench.training import precision
+from hkbench.training.precision import mixed_dtype, spare_depthwise
+
+CPU = torch.device("cpu")
+DEPTHWISE = "efficientnet_lite0_cut3"
+
+
+def pictures(batch=4):
+    random = torch.Generator().manual_seed(0)
+    return torch.rand(batch, 3, 32, 32, generator=random).contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_a_spared_network_is_the_same_network_outside_of_autocast(name):
+    plain, spared = build(name, classes=5, seed=0).eval(), build(name, classes=5, seed=0).eval()
+    spare_depthwise(spared)
+    assert spared.state_dict().keys() == plain.state_dict().keys()
+    with torch.inference_mode():
+        assert torch.equal(spared(pictures()), plain(pictures()))
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_mixed_logits_and_gradients_are_near_those_of_float32(name):
+    networks = [build(name, classes=5, seed=0).eval() for _ in range(2)]
+    spare_depthwise(networks[1])
+    for network, mixed in zip(networks, (False, True), strict=True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            logits = network(pictures())
+        torch.nn.functional.cross_entropy(logits.float(), torch.arange(4)).backward()
+    exact, near = (torch.cat([each.grad.flatten() for each in network.parameters()]) for network in networks)
+    assert torch.nn.functional.cosine_similarity(exact, near, dim=0) > 0.98
+    assert not torch.equal(exact, near)
+
+
+def test_a_depthwise_convolution_with_a_stride_computes_in_float32_and_gives_bfloat16():
+    random = torch.Generator().manual_seed(0)
+    inputs = torch.randn(2, 8, 16, 16, generator=random).bfloat16()
+    exact = nn.Conv2d(8, 8, 3, stride=2, groups=8)
+    spared = copy.deepcopy(exact)
+    spare_depthwise(spared)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert not torch.equal(exact(inputs).float(), spared(inputs).float()), "bfloat16 multiplies coarser"
+        found = spared(inputs)
+    with torch.no_grad():
+        assert torch.equal(found, exact(inputs.float()).bfloat16())
+
+
+def test_sparing_twice_and_copying_change_nothing():
+    network = build(DEPTHWISE, classes=5, seed=0).eval()
+    spare_depthwise(network)
+    once = [type(each) for each in network.modules()]
+    spare_depthwise(network)
+    assert [type(each) for each in network.modules()] == once
+    copied = copy.deepcopy(network)
+    with torch.no_grad():
+        next(copied.parameters()).add_(1)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert not torch.equal(copied(pictures()), network(pictures()))
+
+
+def test_the_hardware_decides_unless_it_is_told(monkeypatch):
+    for capable in (True, False):
+        monkeypatch.setattr(precision, "has_fast_bfloat16", lambda capable=capable: capable)
+        assert mixed_dtype(CPU, wanted=None) == (torch.bfloat16 if capable else None)
+        assert mixed_dtype(CPU, wanted=True) is torch.bfloat16
+        assert mixed_dtype(CPU, wanted=False) is None
+
+
+@pytest.mark.parametrize(("capable", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_a_gpu_trains_in_bfloat16_or_in_float16_where_it_lacks_that(monkeypatch, capable, dtype):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: capable)
+    assert mixed_dtype(torch.device("cuda"), wanted=None) is dtype
