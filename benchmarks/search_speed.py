@@ -25,7 +25,7 @@ from hkbench.config import usable_cores
 from hkbench.data.source import Source
 from hkbench.data.sources import open_source
 from hkbench.errors import HkbenchError
-from hkbench.search.plan import SearchPlan, default_concurrency
+from hkbench.search.plan import SearchPlan
 from hkbench.search.search import run_search
 from hkbench.search.space import Space, load_space
 from hkbench.store.environment import hardware, versions
@@ -182,14 +182,12 @@ def _hkbench(space: Space, data: str, out: Path, quick: bool) -> Ours:
         HkbenchError: a trial didn't train all its epochs, so that the times can't be compared.
     """
     trials = space.schedule.trials
-    concurrency, threads = default_concurrency("cpu", trials)
     plan = SearchPlan(
         space=space,
         out=out,
         data=data,
         views=min(VIEWS, space.schedule.max_epochs),
-        concurrency=concurrency,
-        threads=threads,
+        concurrency=None,
         quick=quick,
     )
     clock = Clock(trials_only=quick)
@@ -206,8 +204,8 @@ def _hkbench(space: Space, data: str, out: Path, quick: bool) -> Ours:
         last_trial_s=clock.ends[trials - 1] - started,
         whole_s=whole_s,
         phase_seconds=run.read_run().phase_seconds,
-        concurrency=concurrency,
-        threads=threads,
+        concurrency=run.read_run().config["concurrency"],
+        threads=run.read_run().config["threads"],
     )
 
 

@@ -1,1 +1,1 @@
-"""Measures exported files, a process for each row. May import export, telemetry and what lies below."""
+"""Measures: exported files, a process for each row; and this machine, for trainings. May import training."""

@@ -64,7 +64,6 @@ def search(
     overrides = _overrides(set_key or [], trials, epochs, budget)
     loaded = load_space(space, (plans.QUICK if quick else {}) | overrides)
     plans.check_device(device)
-    concurrency, threads = plans.default_concurrency(device, loaded.schedule.trials)
     plan = plans.SearchPlan(
         space=loaded,
         out=out_folder or plans.default_run(f"{loaded.name}-quick" if quick else loaded.name, resume=resume),
@@ -74,8 +73,7 @@ def search(
         seed=seed,
         views=views or (plans.QUICK_VIEWS if quick else None),
         budget_s=plans.parse_duration(loaded.schedule.budget) if loaded.schedule.budget else None,
-        concurrency=concurrency,
-        threads=threads,
+        concurrency=None,
         device=device,
         gpu_share=1.0 if device == "cuda" else 0.0,
         address=address,

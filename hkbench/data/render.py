@@ -26,7 +26,7 @@ def render_views(pictures: torch.Tensor, parameters: torch.Tensor) -> torch.Tens
     """
     parameters = parameters.float()
     levels = torch.nn.functional.grid_sample(
-        pictures.float().contiguous(),
+        pictures.to(torch.float32, memory_format=torch.contiguous_format),
         _grid(parameters[:, AFFINE], pictures.shape[-1]),
         padding_mode="border",
         align_corners=False,
@@ -34,7 +34,7 @@ def render_views(pictures: torch.Tensor, parameters: torch.Tensor) -> torch.Tens
     _change_colour(levels, *parameters[:, COLOUR].T.reshape(3, -1, 1, 1, 1))
     if levels.is_cuda or bool(parameters[:, ERASING].any()):  # to ask a GPU would be to wait for it
         levels.masked_fill_(_erased(parameters[:, ERASING], pictures.shape[-1]), ERASED)
-    return levels.round_().to(torch.uint8, memory_format=torch.channels_last)
+    return _as_bytes(levels)
 
 
 def mix_views(views: torch.Tensor, partners: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
@@ -45,7 +45,7 @@ def mix_views(views: torch.Tensor, partners: torch.Tensor, share: torch.Tensor) 
     """
     weight = share.float().view(-1, 1, 1, 1)
     mixed = torch.lerp(partners.float(), views.float(), weight)
-    return mixed.round_().to(torch.uint8, memory_format=torch.channels_last)
+    return _as_bytes(mixed)
 
 
 def apply_views(pictures: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
@@ -61,15 +61,16 @@ def plain(pictures: torch.Tensor) -> torch.Tensor:
 def _grid(parameters: torch.Tensor, side: int) -> torch.Tensor:
     """Return where each pixel of a view lies in its picture: (batch, side, side, 2), x before y.
 
-    Same as `affine_grid`, as a sum of a column's and a row's share, which takes a tenth of its time.
+    Same as `affine_grid`, as a sum of a column's and a row's share. All x lie before all y in memory, for
+    an inner loop over two numbers would take eight times as long.
     """
     centre_x, centre_y, half_width, half_height, rotation, mirror = parameters.T.reshape(6, -1, 1)
     steps = _steps(side, parameters.device)
     across, down = half_width * mirror * steps, half_height * steps  # (batch, side)
     cos, sin = rotation.cos(), rotation.sin()
-    column = torch.stack((cos * across + centre_x, sin * across + centre_y), dim=-1)
-    row = torch.stack((-sin * down, cos * down), dim=-1)
-    return row.unsqueeze(2) + column.unsqueeze(1)
+    column = torch.stack((cos * across + centre_x, sin * across + centre_y))  # (2, batch, side)
+    row = torch.stack((-sin * down, cos * down))
+    return (row.unsqueeze(3) + column.unsqueeze(2)).permute(1, 2, 3, 0)
 
 
 def _steps(side: int, device: torch.device) -> torch.Tensor:
@@ -87,10 +88,24 @@ def _change_colour(
     """
     red, green, blue = levels.unbind(dim=1)
     grey = (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2]).unsqueeze(1)
-    mean = grey.mean(dim=(2, 3), keepdim=True)  # (batch, 1, 1, 1)
+    # In two steps: torch sums one large picture alone in another order than a batch, a part on each thread.
+    mean = grey.mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)  # (batch, 1, 1, 1)
     gain = brightness * contrast
     shift = grey.mul_(gain * (1 - saturation)).add_(mean * (brightness * (1 - contrast)))
     levels.mul_(gain * saturation).add_(shift).clamp_(0, 255)
+
+
+def _as_bytes(levels: torch.Tensor) -> torch.Tensor:
+    """Round to the nearest of 256 levels, in place: uint8 (batch, 3, side, side), channels-last.
+
+    Channel by channel, in half the time of one copy that changes type and layout at once.
+    """
+    found = torch.empty(
+        levels.shape, dtype=torch.uint8, device=levels.device, memory_format=torch.channels_last
+    )
+    for there, here in zip(found.unbind(dim=1), levels.round_().unbind(dim=1), strict=True):
+        there.copy_(here)
+    return found
 
 
 def _erased(parameters: torch.Tensor, side: int) -> torch.Tensor:

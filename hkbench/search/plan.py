@@ -1,12 +1,12 @@
 """What a search is asked to do, once flags, space and defaults have been put together."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hkbench.benchmark.devices import Missing, find, parse_device
-from hkbench.config import usable_cores
+from hkbench.benchmark.packing import best_packing
 from hkbench.data.splits import SCHEMES, SPLIT_SEED
 from hkbench.errors import UsageError, unknown
 from hkbench.search.space import Space
@@ -23,7 +23,8 @@ QUICK_TEACHER_EPOCHS = 2
 class SearchPlan:
     """A search, ready to run; times in seconds. A quick one has fewer pictures and no twin.
 
-    `views` is the number of views of each picture; None lets the search choose it.
+    `views` is the number of views of each picture, `concurrency` that of trials at once, each with `threads`
+    threads; None lets the search choose them, by measuring this machine.
     """
 
     space: Space
@@ -35,7 +36,7 @@ class SearchPlan:
     seed: int = 0
     views: int | None = None
     budget_s: float | None = None
-    concurrency: int = 1
+    concurrency: int | None = 1
     threads: int = 1
     device: str = "cpu"
     gpu_share: float = 0.0
@@ -80,13 +81,16 @@ class SearchPlan:
         }
 
 
-def default_concurrency(device: str, trials: int) -> tuple[int, int]:
-    """Return (trials at once, threads of each): a one-thread trial on every core, one trial on a GPU.
+def packed(plan: SearchPlan) -> SearchPlan:
+    """Return the plan with its number of trials at once, chosen for this machine where that is left open.
 
-    Small networks gain more from a second trial than from a second thread.
+    The measurement is made once and kept, see `benchmark.packing`; a quick search takes what is there. On a
+    GPU one trial runs at a time.
     """
-    cores = usable_cores()
-    return (1, cores) if device == "cuda" else (min(cores, trials), 1)
+    if plan.concurrency is not None:
+        return plan
+    workers, threads = best_packing(plan.device, cached_only=plan.quick)
+    return replace(plan, concurrency=min(workers, plan.space.schedule.trials), threads=threads)
 
 
 def default_run(name: str, *, resume: bool, results: Path = Path("results")) -> Path:

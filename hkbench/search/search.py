@@ -12,7 +12,7 @@ from hkbench.analysis.trials import losses_of
 from hkbench.errors import NoTrialCompletedError, StoppedError
 from hkbench.search.costs import ArchitectureCost, measure_costs, refuse_impossible
 from hkbench.search.finish import best_student, measure, ship, twin_of, twin_params, weak_teacher
-from hkbench.search.plan import SearchPlan
+from hkbench.search.plan import SearchPlan, packed
 from hkbench.search.prepare import Listener, PhaseClock, Prepared, prepare
 from hkbench.search.ray_runtime import check_address, ray_runtime
 from hkbench.search.record import held, refuse_foreign, start_record, update_record
@@ -105,6 +105,9 @@ def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -
     clock = PhaseClock(listener, there.phase_seconds if there else {})
     recorded_views = there.data.views if there and there.data else None
     prepared = prepare(plan, clock, listener, recorded_views)
+    if plan.concurrency is None:
+        clock.begin("cores")
+        plan = packed(plan)
     start_record(plan, run, prepared)
     clock.begin("architectures")
     costs = measure_costs(plan.space.architectures(), prepared.shared.classes, "cpu", listener.advance)

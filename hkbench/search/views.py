@@ -5,6 +5,7 @@ import time
 
 import torch
 
+from hkbench.config import usable_cores
 from hkbench.data.augment import ViewTable, sample_views
 from hkbench.data.splits import Split
 from hkbench.data.store import PictureStore
@@ -32,7 +33,7 @@ def number_of_views(
     if most == 1 or teacher_pass.has(_table(plan, split, most)):
         return most
     a_view = teacher_pass.seconds_a_view(_table(plan, split, 1))
-    trials = WORTH_TRIALS * _trial_seconds(plan, stores, split) / plan.concurrency
+    trials = WORTH_TRIALS * _trial_seconds(plan, stores, split) / (plan.concurrency or usable_cores())
     return max(1, min(most, math.floor(trials / a_view)))
 
 

@@ -33,8 +33,8 @@ BLOCK_BYTES = 1 << 20
 MEMORY_SHARE = 0.25
 DISK_SHARE = 0.5
 CPU = torch.device("cpu")
-PIXELS = "1"
-"""Names how views become pixels. A change to `data.augment.render_views` that shows needs another one."""
+PIXELS = "2"
+"""Names how views become pixels. A change to `data.render` that shows needs another one."""
 
 
 def ahead_path(kind: str, *parts: object) -> Path:

@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +59,7 @@ class TeacherPass:
         self._split = split
         self._device = device
         self._answers: list[Answer] | None = None
+        self._preparing = threading.Lock()
         self._workers = usable_cores() if device.type == "cpu" else 1
 
     def logits(self, views: ViewTable, *, advance: Advance | None = None) -> Path:
@@ -113,14 +115,18 @@ class TeacherPass:
     def _mean(
         self, table: ViewTable, views: NDArray[np.int64], positions: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        if self._answers is None:
-            pairs = zip(self._teachers, self._stores, strict=True)
-            on_cpu = self._device.type == "cpu"
-            self._answers = [
-                _in_onnxruntime(teacher, store) if on_cpu else _in_torch(teacher, self._device)
-                for teacher, store in pairs
-            ]
+        with self._preparing:  # the exporter can't run twice at a time
+            if self._answers is None:
+                self._answers = self._prepared()
         return self._average(self._answers, table, views, positions, self._device)
+
+    def _prepared(self) -> list[Answer]:
+        pairs = zip(self._teachers, self._stores, strict=True)
+        on_cpu = self._device.type == "cpu"
+        return [
+            _in_onnxruntime(teacher, store) if on_cpu else _in_torch(teacher, self._device)
+            for teacher, store in pairs
+        ]
 
     def _average(
         self,

@@ -6,7 +6,8 @@ import pytest
 from search_fakes import tiny_plan
 
 from hkbench.errors import UsageError
-from hkbench.search.plan import check_device, default_concurrency, default_run, parse_duration
+from hkbench.search import plan as plan_module
+from hkbench.search.plan import check_device, default_run, packed, parse_duration
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), (" 2 m ", 120)])
@@ -56,5 +57,17 @@ def test_a_device_that_trials_cannot_have_is_refused(device, message):
         check_device(device)
 
 
-def test_no_more_workers_than_trials():
-    assert default_concurrency("cpu", trials=1) == (1, 1)
+def test_trials_at_once_are_what_this_machine_is_fastest_with_and_no_more_than_trials(tmp_path, monkeypatch):
+    asked = []
+
+    def best(device, *, cached_only):
+        asked.append((device, cached_only))
+        return 8, 2
+
+    monkeypatch.setattr(plan_module, "best_packing", best)
+    open_plan = tiny_plan(tmp_path, concurrency=None)
+    found = packed(open_plan)
+    assert (found.concurrency, found.threads) == (open_plan.space.schedule.trials, 2)
+    packed(tiny_plan(tmp_path, concurrency=None, quick=True))
+    assert asked == [("cpu", False), ("cpu", True)], "a quick search doesn't measure"
+    assert packed(tiny_plan(tmp_path, concurrency=1)).concurrency == 1
