@@ -2,7 +2,10 @@
 
 import argparse
 import json
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -31,6 +34,20 @@ def machine(*, threads: int | str) -> dict[str, Any]:
         "threads": threads,
         "versions": {name: known[name] for name in ("torch", "torchvision", "ray", "numpy") if name in known},
     }
+
+
+@contextmanager
+def cold_cache() -> Iterator[None]:
+    """Give hkbench an empty cache for a while."""
+    before = os.environ.get("HKBENCH_CACHE")
+    with tempfile.TemporaryDirectory(prefix="hkbench-cold-") as folder:
+        os.environ["HKBENCH_CACHE"] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop("HKBENCH_CACHE")
+            if before is not None:
+                os.environ["HKBENCH_CACHE"] = before
 
 
 def main(measure: Callable[[bool], Claim]) -> None:

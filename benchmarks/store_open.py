@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.claim import Claim, main
+from benchmarks.claim import Claim, machine, main
 from hkbench.data.store import FORMAT, open_store
 from hkbench.data.writer import PICTURES, pictures_layout
 from hkbench.store.blocks import BlockMaker, Layout, make_once, open_blocks
+from hkbench.training.logits import BLOCK_ROWS
 
-COUNT, SIZE, CLASSES, VIEWS = 100_000, 32, 69, 4
-LOGITS_BLOCK_ROWS = 4_096
+COUNT, SIZE, CLASSES, VIEWS = 100_000, 64, 69, 20
 TARGET_MS = 50.0
 PROCESSES, QUICK_PROCESSES = 15, 5
 
@@ -49,6 +49,9 @@ def measure(quick: bool) -> Claim:
             "bytes_read": read,
             "bytes_read_share": read / whole,
             "whole_bytes": whole,
+            "views": VIEWS,
+            "size_px": SIZE,
+            **machine(threads=1),
         },
     )
 
@@ -77,7 +80,7 @@ def write_store(path: Path, count: int = COUNT) -> None:
 
 def write_logits(path: Path, count: int = COUNT) -> None:
     """Write teacher logits of nothing but zeros."""
-    layout = Layout(shape=(VIEWS * count, CLASSES), dtype="float16", block_rows=LOGITS_BLOCK_ROWS)
+    layout = Layout(shape=(VIEWS * count, CLASSES), dtype="float16", block_rows=BLOCK_ROWS)
     make_once(path, layout, _fill)
 
 

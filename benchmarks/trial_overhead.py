@@ -1,8 +1,6 @@
 """What a trial costs beside its training: the time between the ends of trials that train one step."""
 
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -12,12 +10,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.claim import Claim, machine, main
+from benchmarks.peers.apart import run_apart
 from hkbench.search.plan import SearchPlan
 from hkbench.search.search import run_search
 from hkbench.search.space import Schedule, load_space
 from hkbench.training.teacher import TeacherRecipe
 
 TARGET_S = 0.15
+PEER_TRIALS = 4
 PICTURES_A_CLASS = 10
 SIZE = 56
 
@@ -85,9 +85,7 @@ def measure(quick: bool) -> Claim:
 
 def _ray_default() -> float:
     """Return the same time for a function trainable as Ray's documentation has it, in a Ray of its own."""
-    script = Path(__file__).parent / "peers" / "one_step.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    return float(done.stdout.splitlines()[-1])
+    return float(run_apart("benchmarks.peers.one_step", {"trials": PEER_TRIALS}))
 
 
 def _pictures(folder: Path) -> Path:

@@ -44,7 +44,6 @@ data = TrainingData(
     views=np.load(at / "views.npy", mmap_mode="r"), teacher_logits=logits,
     inputs=open_ahead(at / "rendered.npy", views),
 )
-opened = private() - before
 feed = feed_for(data, torch.device("cpu"), with_teacher=True)
 order = np.random.default_rng(0).permutation(count)
 for view in range(views):
@@ -53,7 +52,8 @@ for view in range(views):
 print("read", flush=True)
 sys.stdin.readline()
 import json
-print(json.dumps({"pss": mapped("pss"), "rss": mapped("rss"), "private": opened}), flush=True)
+own = private() - before  # the last batch and whatever was copied
+print(json.dumps({"pss": mapped("pss"), "rss": mapped("rss"), "private": own}), flush=True)
 sys.stdin.readline()
 """
 

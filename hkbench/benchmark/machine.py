@@ -3,19 +3,15 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from hkbench.config import cache_dir, quota_cores, usable_cores
+from hkbench.config import cache_dir, memory_limit_bytes, quota_cores, usable_cores
 from hkbench.store.cache import entries
 from hkbench.store.environment import cpu_model
 
-CGROUPS = Path("/sys/fs/cgroup")
-OWN_CGROUPS = Path("/proc/self/cgroup")
 CPU_INFO = Path("/proc/cpuinfo")
 SHARED_MEMORY = Path("/dev/shm")
 """Where Ray keeps its objects."""
@@ -105,19 +101,6 @@ def memory() -> Memory:
     )
 
 
-def memory_limit_bytes(*, total_bytes: int, cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int | None:
-    """Return the least limit of our control group and of those around it; None without one.
-
-    Args:
-        total_bytes: the memory of the machine; a limit that isn't below it is none.
-        cgroups: where the control groups are mounted; versions 1 and 2 are understood.
-        own: the file that names those of this process.
-    """
-    limits = [limit for file in _limit_files(cgroups, own) if (limit := _number(file)) is not None]
-    least = min(limits, default=total_bytes)
-    return least if least < total_bytes else None
-
-
 def cache_folder() -> Folder:
     """Look at the cache folder, which may not be there yet."""
     path = cache_dir()
@@ -145,27 +128,6 @@ def _flags(info: Path) -> set[str] | None:
         if name.strip() in ("flags", "Features"):  # x86's and ARM's word
             return set(value.split())
     return None
-
-
-def _limit_files(cgroups: Path, own: Path) -> Iterator[Path]:
-    """Yield the files of memory limits, from our control group to the outermost that is to be seen."""
-    ours = {"": "", "memory": ""}  # controller, version 2 has one for all → where we are below its root
-    with suppress(OSError):
-        for line in own.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            ours |= {name: path.strip("/") for name in controllers.split(",") if name in ours}
-    versions = ((cgroups, "", "memory.max"), (cgroups / "memory", "memory", "memory.limit_in_bytes"))
-    for root, controller, name in versions:
-        folder = root / ours[controller]
-        yield root / name
-        yield from (parent / name for parent in (folder, *folder.parents) if parent.is_relative_to(root))
-
-
-def _number(file: Path) -> int | None:
-    try:
-        return int(file.read_text())
-    except (OSError, ValueError):  # not there, or "max"
-        return None
 
 
 def _folder(path: Path, size_bytes: int | None) -> Folder:

@@ -30,6 +30,8 @@ SECONDS = 2.0
 TIE = 0.03
 """Within this share of the fastest, more processes of fewer threads win: a neighbour harms them less."""
 ROUNDS = 2
+QUIET_CORES = 0.5
+"""What other processes may take of the cores for a measurement to be kept unasked."""
 START_LIMIT_S = 120.0
 """How long starting and warming up may take, all together."""
 
@@ -100,7 +102,7 @@ def best_packing(device: str, *, cached_only: bool = False) -> tuple[int, int]:
         return 1, cores
     try:
         found = cached_packing() if cached_only else measure_packing()
-    except HkbenchError as error:
+    except (HkbenchError, OSError) as error:
         log.warning("%s %d trainings of one thread each are used instead.", error, cores)
         found = None
     return (cores, 1) if found is None else (found.best.workers, found.best.threads)
@@ -138,7 +140,8 @@ def measure_packing(
         found = None if again else _cached(question)
         if found is None:
             found = _measure(question, advance)
-            atomic.write_text(question.path, found.model_dump_json() + "\n")
+            if again or found.neighbour_cores <= QUIET_CORES:  # beside others it says little
+                atomic.write_text(question.path, found.model_dump_json() + "\n")
     touch(question.path)
     return found
 

@@ -76,21 +76,30 @@ def sample_views(views: int, pictures: int, seed: int, policy: ViewPolicy) -> Vi
     A row depends on (seed, view, picture, policy) only: more views or pictures leave the others as they are.
     A partner depends on the number of pictures too.
     """
-    draws = _uniform(views, pictures, range(DRAWS), seed)  # (columns, views, pictures)
-    columns = [*_affine_and_colour(draws[:9], policy), *_erasing(draws[9:], policy)]
+    drawn = [
+        _sample_view(view, pictures, seed, policy) for view in range(views)
+    ]  # one by one: draws are large
+    parameters = np.stack([rows for rows, _ in drawn])
     partners = None
     if policy.mixup > 0:
-        share, partner = _mixup(views, pictures, seed, policy.mixup)
-        columns.append(share)
-        partners = (partner * pictures).astype(np.int32)
-    else:
-        columns.append(np.ones_like(draws[0]))
-    parameters = np.stack(columns, axis=-1).astype(np.float16)
+        partners = np.stack([(partner * pictures).astype(np.int32) for _, partner in drawn])
     return ViewTable(parameters=parameters, partners=partners, key=_hash(parameters, partners))
 
 
+def _sample_view(
+    view: int, pictures: int, seed: int, policy: ViewPolicy
+) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
+    """Return the rows of one view, (pictures, columns), and a draw in [0, 1) for the partner of each."""
+    draws = _uniform(view, pictures, range(DRAWS), seed)  # (columns, pictures)
+    share = partner = np.ones(pictures)
+    if policy.mixup > 0:
+        share, partner = _mixup(view, pictures, seed, policy.mixup)
+    columns = [*_affine_and_colour(draws[:9], policy), *_erasing(draws[9:], policy), share]
+    return np.stack(columns, axis=-1).astype(np.float16), partner
+
+
 Columns = list[NDArray[np.float64]]
-"""Each (views, pictures)."""
+"""Each (pictures,)."""
 
 
 def _affine_and_colour(draws: NDArray[np.float64], policy: ViewPolicy) -> Columns:
@@ -123,16 +132,16 @@ def _erasing(draws: NDArray[np.float64], policy: ViewPolicy) -> Columns:
     return [np.where(chance < policy.erasing, column, 0.0) for column in columns]
 
 
-def _mixup(views: int, pictures: int, seed: int, alpha: float) -> Columns:
+def _mixup(view: int, pictures: int, seed: int, alpha: float) -> Columns:
     """Return the picture's own share, at least a half, and a partner in [0, 1).
 
     Beta(α, α) by Jöhnk's method (1964): U^(1/α) / (U^(1/α) + V^(1/α)), drawn again while the sum is over 1.
     """
-    (partner,) = _uniform(views, pictures, range(DRAWS, DRAWS + 1), seed)
+    (partner,) = _uniform(view, pictures, range(DRAWS, DRAWS + 1), seed)
     share = np.full(partner.shape, np.nan)
     first = DRAWS + 1
     while np.isnan(share).any():
-        log_u, log_v = np.log(_uniform(views, pictures, range(first, first + 2), seed) + 2.0**-54) / alpha
+        log_u, log_v = np.log(_uniform(view, pictures, range(first, first + 2), seed) + 2.0**-54) / alpha
         log_sum = np.logaddexp(log_u, log_v)
         share = np.where(np.isnan(share) & (log_sum <= 0), np.exp(log_u - log_sum), share)
         first += 2
@@ -145,16 +154,15 @@ def _hash(parameters: NDArray[np.float16], partners: NDArray[np.int32] | None) -
     return digest.hexdigest()
 
 
-def _uniform(views: int, pictures: int, columns: range, seed: int) -> NDArray[np.float64]:
-    """Draw from [0, 1) by counter: (columns, views, pictures).
+def _uniform(view: int, pictures: int, columns: range, seed: int) -> NDArray[np.float64]:
+    """Draw from [0, 1) by counter: (columns, pictures).
 
     A hash of the place (SplitMix64's finaliser; Steele, Lea, Flood 2014) instead of a stream, for a stream's
     draws would depend on how many went before and on numpy's version.
     """
-    state = np.full((1, 1, 1), seed, dtype=np.uint64)
-    for axis, places in enumerate((columns, range(views), range(pictures))):
-        place = np.array(places, dtype=np.uint64).reshape([-1 if axis == a else 1 for a in range(3)])
-        state = _mix(state + (place + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
+    state = np.full((1, 1), seed, dtype=np.uint64)
+    for places in (np.array(columns).reshape(-1, 1), np.array([[view]]), np.arange(pictures).reshape(1, -1)):
+        state = _mix(state + (places.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
     return (state >> np.uint64(11)) / 2.0**53
 
 

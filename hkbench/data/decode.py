@@ -56,7 +56,7 @@ def decode_many(
     for index in indices:
         try:
             content = read(index)
-        except OSError as error:
+        except (FileNotFoundError, PermissionError) as error:  # another error may be gone the next time
             yield (f"can't be read: {error.strerror or error}",) * len(sides)
             continue
         decodings: dict[object, Pixels] = {}
@@ -94,7 +94,7 @@ def _upright(content: bytes, side: int, decodings: dict[object, Pixels]) -> Pixe
         if _is_plain_webp(content) and "torchvision" in sys.modules:
             return _plain_webp(content, decodings)
         return _any_format(content, side, decodings)
-    except BadPictureError:
+    except (BadPictureError, MemoryError):  # want of memory says nothing about the picture
         raise
     except Image.DecompressionBombError as error:
         raise BadPictureError(_TOO_LARGE) from error

@@ -16,15 +16,6 @@ GAP_ROWS = 8
 """Rows apart that are still worth reading in one run."""
 
 
-def epoch_order(
-    rows: Positions, rng: np.random.Generator, *, store_row_bytes: int, memory_bytes: int
-) -> Positions:
-    """Return the positions 0 … len(rows)−1, int64, in the order of one epoch: `epoch_windows`, joined."""
-    return np.concatenate(
-        epoch_windows(rows, rng, store_row_bytes=store_row_bytes, memory_bytes=memory_bytes)
-    )
-
-
 def epoch_windows(
     rows: Positions, rng: np.random.Generator, *, store_row_bytes: int, memory_bytes: int
 ) -> list[Positions]:

@@ -48,11 +48,6 @@ def mix_views(views: torch.Tensor, partners: torch.Tensor, share: torch.Tensor) 
     return _as_bytes(mixed)
 
 
-def apply_views(pictures: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
-    """Return `render_views` as a network takes it: float32 in [0, 1]."""
-    return plain(render_views(pictures, parameters))
-
-
 def plain(pictures: torch.Tensor) -> torch.Tensor:
     """Return uint8 pictures as float32 in [0, 1]."""
     return pictures.float().div_(255)

@@ -170,7 +170,7 @@ def build_stores(
     Raises:
         UsageError: a size out of range, too many bad pictures, or a class with too few good ones.
         UsageError: the disk is full.
-        HkbenchError: a decoding process died.
+        HkbenchError: a decoding process died, or stores of two sizes hold other pictures.
     """
     for size in sizes:
         _check_size(size)
@@ -191,6 +191,7 @@ def build_stores(
             )
     for store in found.values():
         _check_rejected(store.rejected, len(source.ids), max_rejected)
+    _check_same_pictures(list(found.values()))
     return {size: found[size] for size in paths}
 
 
@@ -311,16 +312,18 @@ def _build_missing(
             path.rename(part_of(path))  # its good blocks are taken up
         makers[size] = PictureMaker(part_of(path), len(source.ids), size)
     write_blocks(source, makers.values(), workers, advance)
+    # A picture that is bad at one size is left out at all, for rows of all sizes are the same pictures.
+    bad = {index: why for maker in makers.values() for index, why in maker.bad.items()}
+    bad = dict(sorted(bad.items()))
     try:
-        for maker in makers.values():
-            _check_pictures(source, maker.bad, max_rejected)
+        _check_pictures(source, bad, max_rejected)
     except UsageError:
         for size in makers:
             shutil.rmtree(part_of(paths[size]))
         raise
     for size, maker in makers.items():
-        maker.finish()
-        _write_rest(part_of(paths[size]), source, size, maker.bad)
+        maker.finish(bad)
+        _write_rest(part_of(paths[size]), source, size, bad)
         part_of(paths[size]).rename(paths[size])
     return found | {size: open_store(paths[size]) for size in makers}
 
@@ -366,6 +369,17 @@ def _check_pictures(source: Source, bad: Reasons, max_rejected: float) -> None:
                 f"Class '{name}' has {count} usable picture(s) and needs {FEWEST_PICTURES}. "
                 f"Rejected: {_named(rejected) or 'none'}. Add pictures of this class."
             )
+
+
+def _check_same_pictures(stores: list[PictureStore]) -> None:
+    """Refuse stores whose rows aren't the same pictures: one split holds for all sizes."""
+    fewest = max(stores, key=lambda store: len(store.rejected))
+    if any(store.names_crc32 != fewest.names_crc32 for store in stores):
+        raise HkbenchError(
+            f"The picture stores of {', '.join(f'{store.size} px' for store in stores)} don't hold the same "
+            f"pictures: {_named(fewest.rejected)} could not be used when {fewest.path} was built. "
+            "Remove that folder and run the command again."
+        )
 
 
 def _check_size(size: int) -> None:

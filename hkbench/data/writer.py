@@ -32,6 +32,8 @@ from hkbench.store.blocks import (
 
 PICTURES = "pictures.npy"
 REJECTED = "rejected.jsonl"
+FEWEST_IN_BLOCK, MOST_IN_BLOCK = 16, 32
+"""Pictures: few enough for a block of large ones to fit in memory on every core."""
 PROCESSES_FROM = 20_000
 """From so many pictures on, processes decode: a picture that ends one doesn't end the command. For fewer,
 threads: decoding and scaling let other threads run, and a process takes a second to load what it needs."""
@@ -42,10 +44,9 @@ Reasons = dict[int, str]
 
 
 def pictures_layout(pictures: int, size: int) -> Layout:
-    """Return the layout of uint8 (pictures, 3, size, size): 128 blocks, or blocks of 16 to 256 pictures."""
-    return Layout(
-        shape=(pictures, 3, size, size), dtype="uint8", block_rows=min(256, max(16, pictures // 128))
-    )
+    """Return the layout of uint8 (pictures, 3, size, size); blocks are the same pictures at every size."""
+    rows = min(MOST_IN_BLOCK, max(FEWEST_IN_BLOCK, pictures // 128))
+    return Layout(shape=(pictures, 3, size, size), dtype="uint8", block_rows=rows)
 
 
 class PictureMaker:
@@ -89,10 +90,10 @@ class PictureMaker:
         """The bad pictures of all blocks, in the order of the source."""
         return {index: why for block in sorted(self._bad) for index, why in self._bad[block].items()}
 
-    def finish(self) -> None:
-        """Give the array its name, without the rows of bad pictures."""
+    def finish(self, bad: Reasons) -> None:
+        """Give the array its name, without the rows of bad pictures: those of this size and of any other."""
         self._blocks.finish()
-        if bad := self.bad:
+        if bad:
             whole = self._blocks.path
             good = np.delete(np.arange(self.sink.layout.shape[0]), list(bad))
             _copy_rows(whole, whole.with_name("good.npy"), good, self.size)

@@ -81,15 +81,16 @@ class SearchPlan:
         }
 
 
-def packed(plan: SearchPlan) -> SearchPlan:
+def packed(plan: SearchPlan, recorded: tuple[int, int] | None = None) -> SearchPlan:
     """Return the plan with its number of trials at once, chosen for this machine where that is left open.
 
     The measurement is made once and kept, see `benchmark.packing`; a quick search takes what is there. On a
-    GPU one trial runs at a time.
+    GPU one trial runs at a time. A search that is resumed goes on as it is `recorded`: with other threads,
+    sums would be rounded otherwise.
     """
     if plan.concurrency is not None:
         return plan
-    workers, threads = best_packing(plan.device, cached_only=plan.quick)
+    workers, threads = recorded or best_packing(plan.device, cached_only=plan.quick)
     return replace(plan, concurrency=min(workers, plan.space.schedule.trials), threads=threads)
 
 

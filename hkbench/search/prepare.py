@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -61,6 +62,7 @@ class Prepared:
             pictures=len(store.labels),
             rejected=[(name, reason) for name, reason in store.rejected],
             views=self.views,
+            teachers=[teacher.record.sha256 for teacher in self.teachers],
             split=SplitRecord(
                 scheme=self.split.scheme,
                 seed=self.split.seed,
@@ -123,17 +125,17 @@ def prepare(
     number = plan.views or recorded_views or number_of_views(plan, teacher_pass, stores, split)
     views = sample_views(number, len(split.train), plan.seed, plan.space.augmentation)
     logits = teacher_pass.logits(views, advance=listener.advance)
-    rendered = {}
+    rendered: dict[int, Path] = {}
     if device.type == "cpu":  # a GPU renders each batch in less time than it would take to fetch it
         clock.begin("views")
-        found = {size: rendered_views(stores[size], split, views, advance=listener.advance) for size in sizes}
-        rendered = {size: path for size, path in found.items() if path is not None}
+        rendered = rendered_views((stores[size] for size in sizes), split, views, advance=listener.advance)
     clock.end()
     shared = SharedData(
         stores={size: store.path for size, store in stores.items()},
         split=keep_split(split),
         views=keep_views(views),
         rendered=rendered,
+        teachers=[teacher.weights.parent for teacher in teachers],
         teacher_logits=logits,
         classes=stores[sizes[0]].classes,
     )

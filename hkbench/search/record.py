@@ -95,6 +95,11 @@ def start_record(plan: SearchPlan, run: RunDirectory, prepared: Prepared) -> Non
             raise UsageError(
                 f"{run.path} was made with other pictures or another split; they have changed since."
             )
+        if there is not None and there.teachers and there.teachers != data.teachers:
+            raise UsageError(
+                f"{run.path} was made with another teacher: its weights are gone from the cache, and what "
+                "was trained in their place is not the same. Give --out another name."
+            )
         update_record(run, status="running", config=plan.described(), command=list(plan.command))
         return
     run.write_run(

@@ -24,7 +24,7 @@ from hkbench.search.space import Schedule
 from hkbench.search.study import Asked, Study
 from hkbench.search.trial import Job
 from hkbench.store.environment import now
-from hkbench.store.records import BenchmarkRecord, ModelRecord
+from hkbench.store.records import BenchmarkRecord, ModelRecord, RunRecord
 from hkbench.store.rundir import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -
     prepared = prepare(plan, clock, listener, recorded_views)
     if plan.concurrency is None:
         clock.begin("cores")
-        plan = packed(plan)
+        plan = packed(plan, _recorded_packing(there))
     start_record(plan, run, prepared)
     clock.begin("architectures")
     costs = measure_costs(plan.space.architectures(), prepared.shared.classes, "cpu", listener.advance)
@@ -136,6 +136,13 @@ def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -
         unmeasured=[row for row in rows if row.status == "failed"],
         seconds=sum(clock.seconds.values()),
     )
+
+
+def _recorded_packing(record: RunRecord | None) -> tuple[int, int] | None:
+    """Return (trials at once, threads of each) of a search that is resumed."""
+    if record is None or not record.config.get("concurrency"):
+        return None
+    return record.config["concurrency"], record.config["threads"]
 
 
 def _assemble(

@@ -46,12 +46,14 @@ class SharedData:
     split: Path
     views: SharedViews
     rendered: dict[int, Path]
+    teachers: list[Path]
     teacher_logits: Path | None
     classes: tuple[str, ...]
 
     def touch(self) -> None:
         """Note that all of it is in use, so that cleaning the cache spares it."""
         paths = [*self.stores.values(), *self.rendered.values(), self.split, self.views.parameters]
+        paths += self.teachers
         for path in (*paths, *(each for each in (self.teacher_logits, self.views.partners) if each)):
             touch(path)
 
@@ -89,8 +91,9 @@ class OpenData:
         """
         if not network.frozen_stages:
             return self.data
+        workers = threads if device.type == "cpu" else 1
         features = frozen_features(
-            network, self.store, self.split, self.table, device=device, workers=threads
+            network, self.store, self.split, self.table, device=device, workers=workers
         )
         if features is None:
             return self.data

@@ -57,6 +57,10 @@ class TrialRun:
         Epochs whose checkpoint was kept but whose results the driver never recorded are reported again
         from the checkpoint, so that a kill between the two loses nothing.
         """
+        with Sampler(device_uuid=_uuid(torch.device(self._job.device))) as sampler:
+            yield from self._results(data, sampler)
+
+    def _results(self, data: OpenData, sampler: Sampler) -> Iterator[dict[str, Any]]:
         training = self.build(data)
         path = self._job.checkpoint(self._number)
         results: list[dict[str, Any]] = []
@@ -65,12 +69,12 @@ class TrialRun:
             training.load_state_dict(state["training"])
             results = state["results"]
             yield from (dict(result) for result in results if result["epoch"] > self._recorded_epochs)
-        with Sampler(device_uuid=_uuid(training.device)) as sampler:
-            for epoch in training.epochs():
-                result = self._result(epoch, sampler)
-                results.append(result)
-                save_checkpoint(path, {"training": training.state_dict(), "results": results})
-                yield result
+        for epoch in training.epochs():
+            self._job.shared.touch()
+            result = self._result(epoch, sampler)
+            results.append(result)
+            save_checkpoint(path, {"training": training.state_dict(), "results": results})
+            yield result
 
     def build(self, data: OpenData) -> Training:
         """Build the network, its optimiser and its schedule."""
@@ -140,7 +144,6 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]
 
     def _start(self) -> Iterator[dict[str, Any]]:
         torch.set_num_threads(self._job.threads)
-        self._job.shared.touch()
         size = self._settings.image_size
         if size not in self._mapped:
             self._mapped[size] = self._job.shared.open(size)

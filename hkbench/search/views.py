@@ -1,16 +1,21 @@
 """How many views of each picture a search has: as many as its trials use, if the teacher is fast enough."""
 
+import hashlib
+import json
 import math
 import time
+from pathlib import Path
 
 import torch
 
-from hkbench.config import usable_cores
+from hkbench.config import cache_dir, usable_cores
 from hkbench.data.augment import ViewTable, sample_views
 from hkbench.data.splits import Split
 from hkbench.data.store import PictureStore
 from hkbench.models.registry import build
 from hkbench.search.plan import SearchPlan
+from hkbench.store.atomic import write_text
+from hkbench.store.environment import cpu_model
 from hkbench.training.ahead import torch_threads
 from hkbench.training.feed import TrainingData
 from hkbench.training.logits import TeacherPass
@@ -32,9 +37,20 @@ def number_of_views(
     most = min(MOST_VIEWS, plan.space.schedule.max_epochs)
     if most == 1 or teacher_pass.has(_table(plan, split, most)):
         return most
-    a_view = teacher_pass.seconds_a_view(_table(plan, split, 1))
-    trials = WORTH_TRIALS * _trial_seconds(plan, stores, split) / (plan.concurrency or usable_cores())
-    return max(1, min(most, math.floor(trials / a_view)))
+    kept = _kept(plan, teacher_pass, split)
+    if not kept.is_file():  # kept, or the next search with the same seed might have another number
+        a_view = teacher_pass.seconds_a_view(_table(plan, split, 1))
+        at_once = plan.concurrency or (usable_cores() if plan.device == "cpu" else 1)
+        trials = WORTH_TRIALS * _trial_seconds(plan, stores, split) / at_once
+        write_text(kept, f"{max(1, min(most, math.floor(trials / a_view)))}\n")
+    return int(kept.read_text(encoding="utf-8"))
+
+
+def _kept(plan: SearchPlan, teacher_pass: TeacherPass, split: Split) -> Path:
+    """Return where the number is kept for this teacher, data, first architecture and processor."""
+    known = (*plan.space.architectures()[0], plan.space.schedule.max_epochs, plan.device, plan.concurrency)
+    described = json.dumps([teacher_pass.key, split.hash, known, cpu_model()])
+    return cache_dir() / "views" / f"number-{hashlib.sha256(described.encode()).hexdigest()[:24]}.txt"
 
 
 def _table(plan: SearchPlan, split: Split, views: int) -> ViewTable:

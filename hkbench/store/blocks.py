@@ -27,7 +27,7 @@ from hkbench.store.atomic import append_line, explaining_full_disk, write_text
 
 log = logging.getLogger(__name__)
 
-VERIFIED_BYTES = 1 << 30
+VERIFIED_BYTES = 8 << 30
 """A file up to this size is verified whole when it is about to be used; of a larger one so much, spread."""
 
 
@@ -172,12 +172,17 @@ class BlockMaker:
         self.sink.part.replace(self.path)
 
 
-def make_once(path: Path, layout: Layout, fill: Callable[[BlockMaker], None]) -> bool:
+def make_once(
+    path: Path,
+    layout: Layout,
+    fill: Callable[[BlockMaker], None],
+    holds: Callable[[], bool] | None = None,
+) -> bool:
     """Make the array at `path` if it isn't there whole; return whether anything had to be made.
 
     Processes that want the same array wait for the first. `fill` is given a maker and writes the blocks
     that it misses; what it has written when it is killed is kept for the next call. Damaged blocks are made
-    again, with a warning.
+    again, with a warning; all of it is, if `holds` says that whole blocks hold something wrong.
 
     Raises:
         UsageError: the disk is full.
@@ -186,9 +191,13 @@ def make_once(path: Path, layout: Layout, fill: Callable[[BlockMaker], None]) ->
     with FileLock(f"{path}.lock"):
         if path.exists():
             bad = damage(path, layout)
-            if not bad:
+            if not bad and (holds is None or holds()):
                 return False
-            log.warning("%s is damaged (%s) and is mended", path, bad)
+            if not bad:
+                log.warning("%s doesn't hold what it should any more and is made again", path)
+                remove_blocks(path)
+            else:
+                log.warning("%s is damaged (%s) and is mended", path, bad)
         maker = BlockMaker(path, layout)
         fill(maker)
         maker.finish()

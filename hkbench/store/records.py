@@ -35,7 +35,8 @@ class SplitRecord(Record):
 class DataRecord(Record):
     """The pictures of a run; `rejected` holds each bad one's id and the reason.
 
-    `views` is the number of augmented views of each picture of the train part.
+    `views` is the number of augmented views of each picture of the train part, `teachers` the SHA-256 of each
+    teacher's weights.
     """
 
     name: str
@@ -45,6 +46,7 @@ class DataRecord(Record):
     rejected: list[tuple[str, str]] = Field(default_factory=list)
     split: SplitRecord
     views: int | None = None
+    teachers: list[str] = Field(default_factory=list)
 
 
 class RunRecord(Record):

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 
-from hkbench.config import cache_dir
+from hkbench.config import cache_dir, usable_memory_bytes
 from hkbench.data.augment import ViewTable
 from hkbench.data.render import mix_views, render_views
 from hkbench.data.splits import Split
@@ -31,6 +30,7 @@ Compute = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[Any]]
 
 BLOCK_BYTES = 1 << 20
 MEMORY_SHARE = 0.25
+"""Of the memory that we may use, not of what is free now: the same machine decides alike each time."""
 DISK_SHARE = 0.5
 CPU = torch.device("cpu")
 PIXELS = "2"
@@ -39,7 +39,7 @@ PIXELS = "2"
 
 def ahead_path(kind: str, *parts: object) -> Path:
     """Return where an array of some kind is kept: the hash of all that it depends on names it."""
-    described = json.dumps([*map(str, parts), PIXELS])
+    described = json.dumps([*map(str, parts), PIXELS, torch.__version__])
     return cache_dir() / kind / f"{hashlib.sha256(described.encode()).hexdigest()[:24]}.npy"
 
 
@@ -52,6 +52,7 @@ def make_ahead(
     workers: int,
     rows_a_block: int | None = None,
     advance: Advance | None = None,
+    holds: Callable[[], bool] | None = None,
 ) -> bool:
     """Make the array at `path` if it isn't there whole; return whether anything had to be made.
 
@@ -63,6 +64,7 @@ def make_ahead(
         workers: how many threads compute.
         rows_a_block: how many rows are computed and written at a time; about a megabyte's by default.
         advance: called with (rows done, rows in all).
+        holds: says of an array that is there whether its rows are still right.
 
     Raises:
         UsageError: the disk is full.
@@ -84,6 +86,7 @@ def make_ahead(
             path,
             layout,
             lambda maker: fill_in_threads(maker, rows_of, workers=workers, advance=advance),
+            holds,
         )
 
 
@@ -124,11 +127,11 @@ def render(
 
 
 def fits_ahead(needed_bytes: int) -> bool:
-    """Say whether memory, which workers share, and the cache's disk hold an array easily."""
+    """Say whether memory, which workers share, and the cache's disk hold arrays of this size easily."""
     folder = cache_dir()
     folder.mkdir(parents=True, exist_ok=True)
     return (
-        needed_bytes <= MEMORY_SHARE * psutil.virtual_memory().available
+        needed_bytes <= MEMORY_SHARE * usable_memory_bytes()
         and needed_bytes <= DISK_SHARE * shutil.disk_usage(folder).free
     )
 

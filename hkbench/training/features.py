@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import timm
 import torch
 from numpy.typing import NDArray
 
@@ -50,7 +51,8 @@ def frozen_features(
         advance: called with (rows done, rows in all) of the train part.
     """
     network = network.to(device).eval()
-    path = ahead_path("features", _state_hash(network), store.key, split.hash, table.key)
+    frozen = (network.name, network.frozen_stages, _state_hash(network), timm.__version__, device.type)
+    path = ahead_path("features", *frozen, store.key, split.hash, table.key)
     views, train = table.parameters.shape[:2]
     shape = _feature_shape(network, store.size, device)
     if not path.exists() and not fits_ahead(

@@ -96,10 +96,17 @@ def feed_for(data: TrainingData, device: torch.device, *, with_teacher: bool) ->
     columns = _Columns.of(data, with_teacher=with_teacher)
     if device.type == "cpu":
         return HostFeed(columns)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
-    if columns.nbytes <= RESIDENT_SHARE * free:
+    if columns.nbytes <= RESIDENT_SHARE * _free_bytes(device):
         return ResidentFeed(columns, device)
     return StreamedFeed(columns, device)
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Return the memory of a GPU that is free, or that torch holds and doesn't use any more."""
+    if device.type != "cuda":
+        return 0
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + unused
 
 
 @dataclass(frozen=True, kw_only=True)

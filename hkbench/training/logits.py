@@ -1,6 +1,5 @@
 """Teacher logits: what the teachers say of every view of the train part, made once and mapped."""
 
-import logging
 import tempfile
 import threading
 import time
@@ -19,14 +18,11 @@ from hkbench.data.splits import Split
 from hkbench.data.store import PictureStore
 from hkbench.export.onnx import export_onnx
 from hkbench.export.session import open_session
-from hkbench.store.blocks import remove_blocks
 from hkbench.training.ahead import CPU, Advance, ahead_path, make_ahead, open_ahead, render, torch_threads
 from hkbench.training.teacher import Teacher
 
-log = logging.getLogger(__name__)
-
 BATCH = 128
-BLOCK_ROWS = 1024
+BLOCK_ROWS = 256
 CHECKED_ROWS = 8
 TOLERANCE = 0.05
 """How far a recomputed logit may be from a stored one, times 1 + its size: float16 and another runtime."""
@@ -73,22 +69,23 @@ class TeacherPass:
             UsageError: the disk is full.
         """
         path = self._path(views)
-        if not self._make(path, views, advance) and not self._holds(path, views):
-            log.warning("%s doesn't hold what its teacher says and is made again", path)
-            remove_blocks(path)
-            self._make(path, views, advance)
+        self._make(path, views, advance)
         return path
+
+    @property
+    def key(self) -> str:
+        """What the answers depend on: the teachers and their pictures."""
+        known = [teacher.record.sha256 for teacher in self._teachers]
+        return " ".join([*known, *(store.key for store in self._stores)])
 
     def has(self, views: ViewTable) -> bool:
         """Say whether the logits of these views are there already."""
         return self._path(views).exists()
 
     def _path(self, views: ViewTable) -> Path:
-        known = [teacher.record.sha256 for teacher in self._teachers]
-        keys = [store.key for store in self._stores]
-        return ahead_path("logits", known, keys, self._split.hash, views.key)
+        return ahead_path("logits", self.key, self._split.hash, views.key)
 
-    def _make(self, path: Path, views: ViewTable, advance: Advance | None) -> bool:
+    def _make(self, path: Path, views: ViewTable, advance: Advance | None) -> None:
         shape = (views.parameters.shape[0], len(self._split.train), len(self._stores[0].classes))
 
         def rows(view: NDArray[np.int64], position: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -96,9 +93,15 @@ class TeacherPass:
             batches = [(view[at : at + BATCH], position[at : at + BATCH]) for at in starts]
             return np.concatenate([self._mean(views, *batch) for batch in batches])
 
-        workers = self._workers
-        return make_ahead(
-            path, shape, "float16", rows, workers=workers, rows_a_block=BLOCK_ROWS, advance=advance
+        make_ahead(
+            path,
+            shape,
+            "float16",
+            rows,
+            workers=self._workers,
+            rows_a_block=BLOCK_ROWS,
+            advance=advance,
+            holds=lambda: self._holds(path, views),
         )
 
     def seconds_a_view(self, views: ViewTable) -> float:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hkbench.analysis.predictions import metrics_of
+from hkbench.config import usable_memory_bytes
 from hkbench.data.order import advise_window, epoch_windows
 from hkbench.errors import HkbenchError
 from hkbench.models.classifier import Classifier
@@ -145,12 +145,10 @@ class Training:
         self.network.train()
         rng = np.random.default_rng((self.config.seed, self.epoch))
         torch.manual_seed(int(rng.integers(2**31)))
-        windows = epoch_windows(
-            self.data.train,
-            rng,
-            store_row_bytes=self.data.pictures[0].nbytes,
-            memory_bytes=round(MEMORY_SHARE * psutil.virtual_memory().total),
-        )
+        # What is made ahead fits in memory; pictures needn't.
+        row_bytes = self.data.pictures[:1].nbytes if self.data.inputs is None else 0
+        memory_bytes = round(MEMORY_SHARE * usable_memory_bytes())
+        windows = epoch_windows(self.data.train, rng, store_row_bytes=row_bytes, memory_bytes=memory_bytes)
         order = np.concatenate(windows)
         views = _views_of_epoch(self.epoch, self.data.views.shape[0], len(order), self.config.seed)
         size = self.config.batch_size
@@ -243,6 +241,7 @@ def _forward_of(network: nn.Module, data: TrainingData, *, compiled: bool) -> Ca
     forward: Callable[[Tensor], Tensor] = _classifier(network).logits_from if data.has_features else network
     if not compiled:
         return forward
+    torch.compiler.reset()  # a worker that is used for many trials would keep the code of all of them
     on_gpu = next(network.parameters()).is_cuda
     return torch.compile(forward, mode="reduce-overhead" if on_gpu else "default")
 

@@ -19,8 +19,8 @@ def mixed_dtype(device: torch.device, *, wanted: bool | None) -> torch.dtype | N
     """
     if wanted is False:
         return None
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device.type == "cuda":  # emulated, it would be slow
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if wanted or has_fast_bfloat16() else None
 
 

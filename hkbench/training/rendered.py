@@ -1,5 +1,6 @@
 """Rendered views: every view of every picture of the train part, made once and mapped by all trials."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from hkbench.config import usable_cores
@@ -10,23 +11,31 @@ from hkbench.training.ahead import Advance, ahead_path, fits_ahead, make_ahead, 
 
 
 def rendered_views(
-    store: PictureStore, split: Split, table: ViewTable, *, advance: Advance | None = None
-) -> Path | None:
-    """Return the file of the rendered views, uint8 (views, train, size, size, 3); made if it isn't there.
+    stores: Iterable[PictureStore], split: Split, table: ViewTable, *, advance: Advance | None = None
+) -> dict[int, Path]:
+    """Return the files of the rendered views by size, uint8 (views, train, size, size, 3), made if missing.
 
-    None if it would take too much memory or disk: then each batch is rendered when it is due, to the very
-    same pixels.
+    Sizes that would take too much memory or disk, together with those before them, are left out: their
+    batches are rendered when they are due, to the very same pixels.
     """
-    path = ahead_path("rendered", store.key, split.hash, table.key)
-    shape = (table.parameters.shape[0], len(split.train), store.size, store.size, 3)
-    if not path.exists() and not fits_ahead(shape[0] * shape[1] * store.size**2 * 3):
-        return None
+    views, train = table.parameters.shape[0], len(split.train)
+    found: dict[int, Path] = {}
+    taken = 0
+    for store in sorted(stores, key=lambda store: store.size):
+        path = ahead_path("rendered", store.key, split.hash, table.key)
+        taken += views * train * store.size**2 * 3
+        if path.exists() or fits_ahead(taken):
+            _make(path, store, split, table, advance)
+            found[store.size] = path
+    return found
+
+
+def _make(path: Path, store: PictureStore, split: Split, table: ViewTable, advance: Advance | None) -> None:
     make_ahead(
         path,
-        shape,
+        (table.parameters.shape[0], len(split.train), store.size, store.size, 3),
         "uint8",
         lambda views, positions: render(store, split, table, views, positions).permute(0, 2, 3, 1).numpy(),
         workers=usable_cores(),
         advance=advance,
     )
-    return path

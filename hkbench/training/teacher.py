@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file, save
 
@@ -17,7 +20,7 @@ from hkbench.config import cache_dir
 from hkbench.data.augment import ViewPolicy, sample_views
 from hkbench.data.splits import Split
 from hkbench.data.store import PictureStore
-from hkbench.errors import UsageError
+from hkbench.errors import HkbenchError, UsageError
 from hkbench.models.registry import MODELS, Classifier, build
 from hkbench.store import atomic
 from hkbench.store.cache import touch
@@ -28,6 +31,8 @@ from hkbench.training.feed import TrainingData
 from hkbench.training.loop import EpochResult, Training, TrainingConfig
 from hkbench.training.losses import LossConfig
 from hkbench.training.optimizers import OptimizerConfig
+
+log = logging.getLogger(__name__)
 
 VIEWS_OF_A_TEACHER = 16
 OnEpoch = Callable[[EpochResult], None]
@@ -83,7 +88,12 @@ class Teacher:
     shipped: bool
 
     def network(self) -> Classifier:
-        """Build the network with the trained weights, in eval mode, float32."""
+        """Build the network with the trained weights, in eval mode, float32.
+
+        Raises:
+            UsageError: the file isn't the one that the record names any more.
+        """
+        _check_weights(self.weights, self.record)
         network = build(self.record.recipe.model, classes=len(self.record.classes))
         state = {name: _as_float32(tensor) for name, tensor in load_file(self.weights).items()}
         network.load_state_dict(state)
@@ -105,9 +115,15 @@ def find_teacher(recipe: TeacherRecipe, fingerprint: str, split_hash: str) -> Te
     key = teacher_key(recipe, fingerprint, split_hash)
     for folder, is_shipped in ((shipped_folder() / key, True), (cache_dir() / "teachers" / key, False)):
         if (folder / "teacher.json").is_file():
+            try:
+                found = load_teacher(folder, shipped=is_shipped)
+            except UsageError as error:
+                log.warning("%s It is trained again.", error)
+                shutil.rmtree(folder)
+                return None
             if not is_shipped:
                 touch(folder)
-            return load_teacher(folder, shipped=is_shipped)
+            return found
     return None
 
 
@@ -125,12 +141,20 @@ def load_teacher(folder: Path, *, shipped: bool = False) -> Teacher:
     weights = folder / "model.safetensors"
     try:
         record = TeacherRecord.model_validate_json((folder / "teacher.json").read_text(encoding="utf-8"))
-        found = hashlib.sha256(weights.read_bytes()).hexdigest()
     except (OSError, ValueError) as error:
-        raise UsageError(f"{folder} holds no teacher that can be read: {error}") from error
-    if found != record.sha256:
-        raise UsageError(f"{weights} is not the file that teacher.json describes. Remove {folder}.")
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"{folder} holds no teacher that can be read: {reason}.") from error
+    _check_weights(weights, record)
     return Teacher(weights=weights, record=record, shipped=shipped)
+
+
+def _check_weights(weights: Path, record: TeacherRecord) -> None:
+    try:
+        found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"{weights} can't be read: {error.strerror}.") from error
+    if found != record.sha256:
+        raise UsageError(f"{weights} is not the file that teacher.json describes.")
 
 
 def train_teacher(
@@ -145,7 +169,8 @@ def train_teacher(
 ) -> Teacher:
     """Train a teacher until validation stops rising or its epochs end, and keep the best epoch's weights.
 
-    A training that was stopped goes on from its last whole epoch.
+    A training that was stopped goes on from its last whole epoch. Two processes that want the same teacher
+    train it once.
 
     Args:
         recipe: what to train.
@@ -158,6 +183,22 @@ def train_teacher(
     """
     key = teacher_key(recipe, store.fingerprint, split.hash)
     folder = folder or cache_dir() / "teachers" / key
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if (folder / "teacher.json").is_file():
+            return load_teacher(folder)
+        return _train(recipe, store, split, folder, device, on_epoch, advance)
+
+
+def _train(
+    recipe: TeacherRecipe,
+    store: PictureStore,
+    split: Split,
+    folder: Path,
+    device: torch.device,
+    on_epoch: OnEpoch | None,
+    advance: Callable[[int, int], None] | None,
+) -> Teacher:
     training = _teacher_training(recipe, store, split, device)
     training.on_step = advance
     progress = _Progress.resume(folder / "checkpoint.pt", training)
@@ -186,7 +227,11 @@ class _Progress:
         """Read what an earlier run has left at `path` into the training, or begin anew."""
         if not path.is_file():
             return cls(path=path, epochs=[], best={}, best_epoch=0, seconds=0.0)
-        state = load_checkpoint(path)
+        try:
+            state = load_checkpoint(path)
+        except HkbenchError as error:
+            log.warning("%s The teacher's training begins anew.", error)
+            return cls(path=path, epochs=[], best={}, best_epoch=0, seconds=0.0)
         training.load_state_dict(state["training"])
         return cls(
             path=path,

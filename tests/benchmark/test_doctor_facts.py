@@ -9,6 +9,7 @@ from hkbench.benchmark import doctor, gpus, machine, packing
 from hkbench.benchmark.doctor import advise_packing, unmeasured
 from hkbench.benchmark.gpus import GpuFacts, Gpus, find_gpus
 from hkbench.benchmark.neighbours import BusyProcess, CpuSnapshot, neighbours_between
+from hkbench.config import memory_limit_bytes
 from hkbench.errors import HkbenchError
 from hkbench.telemetry.nvml import GpuReading, NvmlUnavailableError
 
@@ -57,7 +58,7 @@ def test_memory_limit_of_a_container(
 ) -> None:
     for name, text in files.items():
         write(tmp_path / "cgroup" / name, text)
-    found = machine.memory_limit_bytes(
+    found = memory_limit_bytes(
         total_bytes=8 * GB, cgroups=tmp_path / "cgroup", own=write(tmp_path / "own", own)
     )
     assert found == limit

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hkbench.data.order import advise_window, epoch_order, epoch_windows
+from hkbench.data.order import advise_window, epoch_windows
 from hkbench.store.blocks import Layout, make_once, open_blocks
 
 ROW_BYTES = 3 * 64 * 64
@@ -14,8 +14,8 @@ MEMORY = 300_000_000
 
 
 def order(rows: np.ndarray, seed: int, memory_bytes: int = MEMORY) -> np.ndarray:
-    return epoch_order(
-        rows, np.random.default_rng(seed), store_row_bytes=ROW_BYTES, memory_bytes=memory_bytes
+    return np.concatenate(
+        epoch_windows(rows, np.random.default_rng(seed), store_row_bytes=ROW_BYTES, memory_bytes=memory_bytes)
     )
 
 
@@ -27,7 +27,9 @@ def order(rows: np.ndarray, seed: int, memory_bytes: int = MEMORY) -> np.ndarray
 )
 def test_every_picture_comes_once(count: int, row_bytes: int, memory_bytes: int) -> None:
     rows = np.random.default_rng(0).permutation(5_000)[:count]
-    found = epoch_order(rows, np.random.default_rng(1), store_row_bytes=row_bytes, memory_bytes=memory_bytes)
+    found = np.concatenate(
+        epoch_windows(rows, np.random.default_rng(1), store_row_bytes=row_bytes, memory_bytes=memory_bytes)
+    )
     assert found.dtype == np.int64
     assert np.array_equal(np.sort(found), np.arange(count))
 

@@ -12,11 +12,15 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from hkbench.data.augment import COLUMNS, IDENTITY, ViewPolicy, sample_views
-from hkbench.data.render import ERASED, apply_views, mix_views, plain, render_views
+from hkbench.data.render import ERASED, mix_views, plain, render_views
 
 torch.set_num_threads(1)
 HALF_A_LEVEL = 0.5 / 255 + 1e-4
 """Views are rounded to 256 levels, torchvision's floats aren't."""
+
+
+def apply_views(batch: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+    return plain(render_views(batch, parameters))
 
 
 def pictures(count: int, side: int, seed: int = 0) -> torch.Tensor:

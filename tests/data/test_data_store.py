@@ -379,3 +379,39 @@ def test_built_stores_are_found_smallest_first(tmp_path: Path) -> None:
     for size in (32, 8, 16):
         build_store(source, size, cache=tmp_path)
     assert [store.size for store in built_stores(source, tmp_path)] == [8, 16, 32]
+
+
+class Unsteady(Memory):
+    """A picture that can't be read once, as over a network that fails for a moment."""
+
+    def __init__(self, contents: list[bytes], error: OSError) -> None:
+        super().__init__(contents)
+        self.error: OSError | None = error
+
+    def __call__(self, index: int) -> bytes:
+        if index == 7 and self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        return super().__call__(index)
+
+
+def test_an_error_that_may_pass_ends_the_build_and_leaves_nothing_out(tmp_path: Path) -> None:
+    source = replaced(memory_source(GOOD), read=Unsteady(GOOD, OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(OSError, match="Input/output"):
+        build_store(source, 8, cache=tmp_path, workers=1)
+    assert build_store(memory_source(GOOD), 8, cache=tmp_path).rejected == ()
+
+
+def test_a_file_that_is_gone_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    gone = Unsteady(GOOD, FileNotFoundError(errno.ENOENT, "No such file or directory"))
+    store = build_store(replaced(memory_source(GOOD), read=gone), 8, cache=tmp_path, workers=1)
+    assert [reason for _, reason in store.rejected] == ["can't be read: No such file or directory"]
+
+
+def test_stores_of_two_sizes_with_other_pictures_are_refused(tmp_path: Path) -> None:
+    """One split holds for all sizes: a row must be the same picture in each."""
+    gone = Unsteady(GOOD, FileNotFoundError(errno.ENOENT, "No such file or directory"))
+    build_store(replaced(memory_source(GOOD), read=gone), 8, cache=tmp_path, workers=1)
+    build_store(memory_source(GOOD), 16, cache=tmp_path)
+    with pytest.raises(HkbenchError, match="don't hold the same pictures"):
+        build_stores(memory_source(GOOD), (8, 16), cache=tmp_path)

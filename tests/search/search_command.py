@@ -73,7 +73,7 @@ def command_line(*arguments, environment):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["hkbench", *map(str, arguments)])
         patch.setenv("HKBENCH_CACHE", environment["HKBENCH_CACHE"])
-        patch.setattr(console.err, "file", errors)
+        patch.setattr(console.err, "_file", errors)  # its getter gives a file that is never put back
         with pytest.raises(SystemExit) as ended:
             main()
     return ended.value.code, errors.getvalue()

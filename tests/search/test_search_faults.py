@@ -1,6 +1,7 @@
 """What goes wrong in a search: trials that fail, workers that die, a full disk, input that can't be used."""
 
 import os
+import re
 import shutil
 import subprocess
 from contextlib import suppress
@@ -64,6 +65,39 @@ def test_a_search_whose_trials_all_diverge_ends_with_the_reason(place, pictures)
     assert len(trials) == 2
     assert all(trial.state == "FAIL" and trial.reason for trial in trials)
     assert any(trial.reason.rstrip(".") in last for trial in trials)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_trial_that_diverges_names_its_step_and_rate_and_the_study_goes_on(place, pictures):
+    rates = {"type": "categorical", "choices": [0.01, 1e30], "sets": "learning_rate"}
+    model = {"type": "categorical", "choices": ["household_s"]}
+    code, errors = place.run(
+        *flags(place, pictures, trials=2, epochs=2, parameters={"model": model, "rate": rates}),
+        "--set", "start_with=[]", "--set", "defaults.loss=hard",
+    )  # fmt: skip
+    assert code == 0, errors
+    by_rate = {trial.params["rate"]: trial for trial in RunDirectory(place.out).trials()}
+    assert by_rate[0.01].state == "COMPLETE"
+    assert by_rate[1e30].state == "FAIL"
+    assert re.search(r"at step \d+ of epoch 1, at learning rate \S+e\+", by_rate[1e30].reason)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_two_searches_that_start_at_once_share_what_is_made_ahead(place, pictures):
+    searches = [
+        place.start(*flags(place, pictures, trials=1, epochs=1, out=place.folder / name)) for name in "ab"
+    ]
+    for search in searches:
+        code, errors = search.end()
+        assert code == 0, errors
+        assert "damaged" not in errors
+    for kind in ("logits", "rendered"):
+        assert len(list((place.cache / kind).glob("*.npy"))) == 1
+    assert len(list((place.cache / "teachers").glob("*/teacher.json"))) == 1
+    made = [RunDirectory(place.folder / name).read_run().data for name in "ab"]
+    assert made[0] == made[1]
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def made(request, tmp_path):
         partners=table.partners,
         teacher_logits=logits,
     )
-    path = rendered_views(store, split, table)
+    path = rendered_views([store], split, table)[store.size]
     return data, replace(data, inputs=open_ahead(path, VIEWS))
 
 

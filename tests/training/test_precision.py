@@ -77,5 +77,5 @@ def test_the_hardware_decides_unless_it_is_told(monkeypatch):
 
 @pytest.mark.parametrize(("capable", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
 def test_a_gpu_trains_in_bfloat16_or_in_float16_where_it_lacks_that(monkeypatch, capable, dtype):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: capable)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: capable)
     assert mixed_dtype(torch.device("cuda"), wanted=None) is dtype
