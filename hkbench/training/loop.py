@@ -193,11 +193,13 @@ class Training:
         bad = (~torch.isfinite(losses)).nonzero()
         if len(bad):
             step = int(bad[0])
-            factor = self._schedule.lr_lambdas[0](self.epoch * self.steps_an_epoch + step)
-            raise DivergedError(
-                f"The loss became {float(losses[step])} at step {step + 1} of epoch {self.epoch + 1}, "
-                f"at learning rate {self.config.optimizer.learning_rate * factor:.3g}."
-            )
+            raise DivergedError(f"The loss became {float(losses[step])} {self._place(self.epoch, step)}.")
+
+    def _place(self, epoch: int, step: int) -> str:
+        """Say where in the training a step was, both counted from 0."""
+        factor = self._schedule.lr_lambdas[0](epoch * self.steps_an_epoch + step)
+        rate = self.config.optimizer.learning_rate * factor
+        return f"at step {step + 1} of epoch {epoch + 1}, at learning rate {rate:.3g}"
 
     def evaluate(self) -> Metrics:
         """Return the metrics of the validation part, without augmentation.
@@ -211,7 +213,8 @@ class Training:
         else:
             logits = feature_logits(_classifier(self.trained), data.validation_inputs, self.device)
         if not np.abs(logits).max() <= np.finfo(np.float16).max:  # so that NaN is refused too
-            raise DivergedError(f"The logits of the validation part grew past float16 in epoch {self.epoch}.")
+            place = self._place(self.epoch - 1, self.steps_an_epoch - 1)
+            raise DivergedError(f"The logits of the validation part grew past float16 {place}.")
         return metrics_of(logits, data.labels[data.validation])
 
     def state_dict(self) -> dict[str, Any]:
