@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from benchmarks.claim import Claim, machine, main
 from benchmarks.peers import decoders
+from hkbench.data.build import build_stores
 from hkbench.data.source import Source
 from hkbench.data.sources import open_source
-from hkbench.data.store import build_stores
 
 SIZES = (64, 96)
 """The first is the claim's; the other shows that it doesn't hang on halving pictures of 128 px."""
@@ -38,7 +38,7 @@ ALONE = """
 import sys, time
 from pathlib import Path
 from hkbench.data.sources import open_source
-from hkbench.data.store import build_stores
+from hkbench.data.build import build_stores
 source = open_source("goods69")
 started = time.perf_counter()
 build_stores(source, (int(sys.argv[1]),), cache=Path(sys.argv[2]))

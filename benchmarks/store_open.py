@@ -15,7 +15,8 @@ import numpy as np
 from benchmarks.claim import Claim, machine, main
 from hkbench.data.store import FORMAT, open_store
 from hkbench.data.writer import PICTURES, pictures_layout
-from hkbench.store.blocks import BlockMaker, Layout, make_once, open_blocks
+from hkbench.store.blocks import BlockMaker, make_once, open_blocks
+from hkbench.store.journal import Layout
 from hkbench.training.logits import BLOCK_ROWS
 
 COUNT, SIZE, CLASSES, VIEWS = 100_000, 64, 69, 20

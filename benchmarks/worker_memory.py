@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.claim import Claim, machine, main
-from hkbench.store.blocks import Layout, make_once
+from hkbench.store.blocks import make_once
+from hkbench.store.journal import Layout
 
 TARGET = 1.15
 VIEWS = 4

@@ -13,12 +13,13 @@ from pathlib import Path
 import torch
 
 from hkbench.config import usable_cores
+from hkbench.data.build import build_store
 from hkbench.data.sources import open_source
 from hkbench.data.splits import load_split
-from hkbench.data.store import build_store
 from hkbench.search.space import load_space
 from hkbench.training.loop import EpochResult
-from hkbench.training.teacher import teacher_key, train_teacher
+from hkbench.training.teacher import teacher_key
+from hkbench.training.teaching import train_teacher
 
 SHIPPED = Path(__file__).parents[1] / "hkbench" / "training" / "shipped"
 

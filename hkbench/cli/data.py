@@ -8,10 +8,10 @@ import typer
 
 from hkbench.cli.console import out, print_json, progress
 from hkbench.config import cache_dir
+from hkbench.data.build import build_stores, parse_sizes
 from hkbench.data.describe import BuiltStore, Description, describe, describe_store
 from hkbench.data.sources import DATASETS, open_source
 from hkbench.data.splits import SCHEMES
-from hkbench.data.store import build_stores, parse_sizes
 from hkbench.store.cache import Entry, entries, parse_age, parse_bytes
 from hkbench.store.cache import prune as prune_cache
 

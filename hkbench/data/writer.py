@@ -1,6 +1,7 @@
 """Decodes pictures on all cores and writes them, block by block, to the arrays of one or several sizes."""
 
 import copy
+import importlib
 import json
 import multiprocessing
 import os
@@ -21,14 +22,8 @@ from hkbench.data.decode import decode_many, no_warnings
 from hkbench.data.source import Source
 from hkbench.errors import HkbenchError
 from hkbench.store.atomic import append_line, write_text
-from hkbench.store.blocks import (
-    BlockMaker,
-    BlockSink,
-    Layout,
-    journal_of,
-    open_blocks,
-    remove_blocks,
-)
+from hkbench.store.blocks import BlockMaker, BlockSink, open_blocks, remove_blocks
+from hkbench.store.journal import Layout, journal_of
 
 PICTURES = "pictures.npy"
 REJECTED = "rejected.jsonl"
@@ -198,6 +193,7 @@ def _start_process(work: _Work) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends the pool
     warnings.simplefilter("ignore")
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    importlib.import_module("torchvision.io")  # decodes WebP faster; over so many pictures it pays
     _worker.work = work
 
 

@@ -9,9 +9,10 @@ import torch
 
 from hkbench.config import usable_cores
 from hkbench.data.augment import sample_views
+from hkbench.data.build import build_stores
 from hkbench.data.sources import Source, open_source
 from hkbench.data.splits import Split, load_split
-from hkbench.data.store import PictureStore, build_stores
+from hkbench.data.store import PictureStore
 from hkbench.search.plan import SearchPlan
 from hkbench.search.shared import SharedData, keep_split, keep_views, shortened
 from hkbench.search.views import number_of_views
@@ -19,7 +20,8 @@ from hkbench.store.records import DataRecord, SplitRecord
 from hkbench.training.logits import TeacherPass
 from hkbench.training.loop import EpochResult
 from hkbench.training.rendered import rendered_views
-from hkbench.training.teacher import Teacher, TeacherRecipe, find_teacher, train_teacher
+from hkbench.training.teacher import Teacher, TeacherRecipe, find_teacher
+from hkbench.training.teaching import train_teacher
 
 
 class Listener(Protocol):

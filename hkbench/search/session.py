@@ -15,6 +15,7 @@ from hkbench.search.study import Asked, Study
 from hkbench.store.environment import now
 from hkbench.store.records import EpochRecord, TelemetryRecord, TrialRecord, Usage
 from hkbench.store.rundir import RunDirectory
+from hkbench.telemetry.tally import total_usage
 
 METRICS = ("accuracy", "top5", "macro_f1", "log_loss")
 USAGE = tuple(name for name in Usage.model_fields if name != "schema_version")
@@ -276,6 +277,7 @@ class SearchSession:
                 "constraints": violations,
                 "usage": total_usage(live.usage),
                 "device": live.last.get("device"),
+                "precision": live.last.get("precision"),
                 "node": live.last.get("node"),
                 "started": live.started,
                 "ended": now(),
@@ -285,26 +287,3 @@ class SearchSession:
 
 def _flat(epoch: EpochRecord) -> dict[str, Any]:
     return {"number": epoch.trial, "epoch": epoch.epoch, **epoch.metrics}
-
-
-def total_usage(parts: list[Usage]) -> Usage | None:
-    """Add up what consecutive stretches of work cost; peaks are the highest, missing stays null."""
-    if not parts:
-        return None
-
-    def added(name: str) -> float | None:
-        values = [getattr(part, name) for part in parts if getattr(part, name) is not None]
-        return sum(values) if values else None
-
-    def highest(name: str) -> int | None:
-        return max((getattr(part, name) for part in parts if getattr(part, name) is not None), default=None)
-
-    return Usage(
-        seconds=sum(part.seconds for part in parts),
-        cpu_seconds=added("cpu_seconds"),
-        peak_rss_bytes=highest("peak_rss_bytes"),
-        gpu_seconds=added("gpu_seconds"),
-        peak_gpu_bytes=highest("peak_gpu_bytes"),
-        energy_j=added("energy_j"),
-        gpu_reason=parts[-1].gpu_reason,
-    )

@@ -71,7 +71,7 @@ class TrialRun:
             yield from (dict(result) for result in results if result["epoch"] > self._recorded_epochs)
         for epoch in training.epochs():
             self._job.shared.touch()
-            result = self._result(epoch, sampler)
+            result = self._result(epoch, sampler, training.precision)
             results.append(result)
             save_checkpoint(path, {"training": training.state_dict(), "results": results})
             yield result
@@ -91,7 +91,7 @@ class TrialRun:
         config = settings.training(self._job.max_epochs, self._job.seed)
         return Training(network, data.for_network(network, device, self._job.threads), config, device)
 
-    def _result(self, epoch: EpochResult, sampler: Sampler) -> dict[str, Any]:
+    def _result(self, epoch: EpochResult, sampler: Sampler, precision: str) -> dict[str, Any]:
         usage = sampler.lap().model_dump(exclude={"schema_version"})
         return {
             "number": self._number,
@@ -102,6 +102,7 @@ class TrialRun:
             **epoch.metrics,
             **{f"usage_{name}": value for name, value in usage.items()},
             "device": self._job.device,
+            "precision": precision,
             "node": socket.gethostname() if self._job.on_cluster else None,
         }
 

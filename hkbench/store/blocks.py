@@ -7,7 +7,6 @@ renamed to `<path>` and the journal stays as its list of checksums.
 
 import json
 import logging
-import math
 import os
 import shutil
 import threading
@@ -23,50 +22,13 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from hkbench.errors import HkbenchError, UsageError
-from hkbench.store.atomic import append_line, explaining_full_disk, write_text
+from hkbench.store.atomic import append_line, explaining_full_disk
+from hkbench.store.journal import Layout, journal_of, part_of, read_journal, write_journal
 
 log = logging.getLogger(__name__)
 
 VERIFIED_BYTES = 8 << 30
 """A file up to this size is verified whole when it is about to be used; of a larger one so much, spread."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """What an array is: its shape, its dtype's name and how many rows make a block."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    block_rows: int
-
-    def __post_init__(self) -> None:
-        if not self.shape or min(self.shape) < 0 or self.block_rows < 1:
-            raise ValueError(f"no array has the shape {self.shape} in blocks of {self.block_rows} rows")
-
-    @property
-    def blocks(self) -> int:
-        """How many blocks there are."""
-        return -(-self.shape[0] // self.block_rows)
-
-    @property
-    def row_bytes(self) -> int:
-        """How many bytes a row takes."""
-        return math.prod(self.shape[1:]) * np.dtype(self.dtype).itemsize
-
-    def rows(self, block: int) -> range:
-        """Return the rows of a block."""
-        return range(block * self.block_rows, min((block + 1) * self.block_rows, self.shape[0]))
-
-    def header(self) -> bytes:
-        """Return what an `.npy` file of this array begins with."""
-        described = (
-            f"{{'descr': '{np.dtype(self.dtype).str}', 'fortran_order': False, "
-            f"'shape': {tuple(map(int, self.shape))}, }}"
-        )
-        magic = np.lib.format.magic(1, 0)
-        padding = -(len(magic) + 2 + len(described) + 1) % 64
-        text = described + " " * padding + "\n"
-        return magic + len(text).to_bytes(2, "little") + text.encode("latin1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +77,7 @@ class BlockMaker:
         self._noted = done
         self.missing = [block for block in range(layout.blocks) if block not in done]
         self._refuse_without_room()
-        _write_journal(path, layout, done)
+        write_journal(path, layout, done)
         if not self.sink.part.exists():
             with explaining_full_disk(path):
                 self.sink.part.write_bytes(layout.header())
@@ -124,7 +86,7 @@ class BlockMaker:
     def _taken_up(self) -> dict[int, int]:
         if self.path.exists():
             self.path.replace(self.sink.part)
-        journal = _read_journal(self.path)
+        journal = read_journal(self.path)
         if journal is None or journal[0] != self.layout or not _has_form(self.sink.part, self.layout):
             self.sink.part.unlink(missing_ok=True)
             return {}
@@ -166,7 +128,7 @@ class BlockMaker:
             raise ValueError(
                 f"{self.layout.blocks - len(self._noted)} blocks of {self.path} were never noted"
             )
-        _write_journal(self.path, self.layout, self._noted)  # in order, whoever was done first
+        write_journal(self.path, self.layout, self._noted)  # in order, whoever was done first
         with explaining_full_disk(self.path), self.sink.part.open("rb") as written:
             os.fsync(written.fileno())
         self.sink.part.replace(self.path)
@@ -206,7 +168,7 @@ def make_once(
 
 def damage(path: Path, layout: Layout) -> str:
     """Say what is wrong with a whole file, "" if nothing is; reads at most `VERIFIED_BYTES` of it."""
-    journal = _read_journal(path)
+    journal = read_journal(path)
     if journal is None or journal[0] != layout or len(journal[1]) != layout.blocks:
         return "its checksums are missing or of another array"
     if not _has_form(path, layout):
@@ -224,7 +186,7 @@ def open_blocks(path: Path) -> NDArray[Any]:
     Raises:
         HkbenchError: it is missing, cut off or damaged.
     """
-    journal = _read_journal(path)
+    journal = read_journal(path)
     try:
         if journal is None:
             raise ValueError("its checksums are missing")
@@ -245,16 +207,6 @@ def remove_blocks(path: Path) -> None:
     """Remove an array, whole or under way, with its checksums."""
     for each in (path, part_of(path), journal_of(path)):
         each.unlink(missing_ok=True)
-
-
-def part_of(path: Path) -> Path:
-    """Return where an array lies while it is being made."""
-    return path.with_name(path.name + ".part")
-
-
-def journal_of(path: Path) -> Path:
-    """Return where the checksums of an array's blocks lie."""
-    return path.with_name(path.name + ".blocks")
 
 
 def _has_form(path: Path, layout: Layout) -> bool:
@@ -279,40 +231,6 @@ def _damaged(path: Path, layout: Layout, checksums: dict[int, int], chosen: Iter
             if zlib.crc32(file.read(len(rows) * layout.row_bytes)) != checksums[block]:
                 bad.append(block)
     return bad
-
-
-def _write_journal(path: Path, layout: Layout, checksums: dict[int, int]) -> None:
-    first = {"shape": layout.shape, "dtype": layout.dtype, "block_rows": layout.block_rows}
-    lines = [first, *({"block": block, "crc32": crc} for block, crc in sorted(checksums.items()))]
-    write_text(journal_of(path), "".join(json.dumps(line) + "\n" for line in lines))
-
-
-def _read_journal(path: Path) -> tuple[Layout, dict[int, int]] | None:
-    """Return the layout and the checksums by block; None if there is no journal that makes sense."""
-    try:
-        first, *lines = journal_of(path).read_text(encoding="utf-8").split("\n")
-        read = json.loads(first)
-        layout = Layout(
-            shape=tuple(map(int, read["shape"])),
-            dtype=str(read["dtype"]),
-            block_rows=int(read["block_rows"]),
-        )
-        np.dtype(layout.dtype)
-    except (OSError, ValueError, KeyError, TypeError, ArithmeticError):
-        return None
-    checksums = {}
-    for line in lines:
-        try:
-            noted = json.loads(line)
-            checksums[int(noted["block"])] = int(noted["crc32"])
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            ArithmeticError,
-        ):  # the empty end, or a line that a kill has torn
-            continue
-    return layout, {block: crc for block, crc in checksums.items() if 0 <= block < layout.blocks}
 
 
 def fill_in_threads(

@@ -102,6 +102,7 @@ class TrialRecord(Record):
     constraints: dict[str, float] = Field(default_factory=dict)
     usage: Usage | None = None
     device: str | None = None
+    precision: str | None = None
     node: str | None = None
     started: str | None = None
     ended: str | None = None

@@ -85,3 +85,26 @@ class Tally:
         if self._seconds() < ENERGY_SECONDS:
             return None, f"energy: the counter needs {ENERGY_SECONDS:g} s, this took {self._seconds():.1f} s"
         return after - before, None
+
+
+def total_usage(parts: list[Usage]) -> Usage | None:
+    """Add up what consecutive stretches of work cost; peaks are the highest, missing stays null."""
+    if not parts:
+        return None
+
+    def added(name: str) -> float | None:
+        values = [getattr(part, name) for part in parts if getattr(part, name) is not None]
+        return sum(values) if values else None
+
+    def highest(name: str) -> int | None:
+        return max((getattr(part, name) for part in parts if getattr(part, name) is not None), default=None)
+
+    return Usage(
+        seconds=sum(part.seconds for part in parts),
+        cpu_seconds=added("cpu_seconds"),
+        peak_rss_bytes=highest("peak_rss_bytes"),
+        gpu_seconds=added("gpu_seconds"),
+        peak_gpu_bytes=highest("peak_gpu_bytes"),
+        energy_j=added("energy_j"),
+        gpu_reason=parts[-1].gpu_reason,
+    )

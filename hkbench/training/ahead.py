@@ -21,8 +21,9 @@ from hkbench.data.augment import ViewTable
 from hkbench.data.render import mix_views, render_views
 from hkbench.data.splits import Split
 from hkbench.data.store import PictureStore
-from hkbench.store.blocks import Layout, fill_in_threads, make_once, open_blocks
+from hkbench.store.blocks import fill_in_threads, make_once, open_blocks
 from hkbench.store.cache import touch
+from hkbench.store.journal import Layout
 
 Advance = Callable[[int, int], None]
 Compute = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[Any]]

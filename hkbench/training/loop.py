@@ -117,6 +117,11 @@ class Training:
         """The network to evaluate and ship: the moving average where there is one."""
         return self._average.module if self._average is not None else self.network
 
+    @property
+    def precision(self) -> str:
+        """What the steps compute in: float32, or the shorter type of a mixed precision."""
+        return str(self._amp_dtype or torch.float32).removeprefix("torch.")
+
     def epochs(self) -> Iterator[EpochResult]:
         """Train the epochs that are left, one for each step of the iterator.
 

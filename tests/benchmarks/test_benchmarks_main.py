@@ -28,8 +28,18 @@ def test_a_module_that_fails_stops_no_other(tmp_path):
     assert "b_fine: 2 times" in done.stdout
     assert json.loads((tmp_path / "results/bench/b_fine.json").read_text())["value"] == 2
     assert not (tmp_path / "results/bench/a_broken.json").exists()
+    assert (
+        "| [`b_fine`](b_fine.json) | 2 times | 1 | holds |"
+        in (tmp_path / "results/bench/README.md").read_text()
+    )
 
 
 def test_the_peers_are_no_claim():
     assert "search_speed" in claims()
     assert not {"peers", "claim", "__main__"} & set(claims())
+
+
+def test_a_name_that_is_no_benchmark_is_refused():
+    done = subprocess.run([sys.executable, "-m", "benchmarks", "kd_epok"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "no such benchmark: kd_epok. There are: kd_epoch" in done.stderr

@@ -16,9 +16,9 @@ from benchmarks.peers.shared import keep_teacher, split_of, steps_of, write_dens
 from benchmarks.peers.sweep import CONFIG, settings_to_try, sweep
 from benchmarks.peers.tune_search import SEARCHED, timed_searches
 from hkbench.config import usable_cores
+from hkbench.data.build import build_store
 from hkbench.data.sources import open_source
 from hkbench.data.splits import load_split
-from hkbench.data.store import build_store
 from hkbench.errors import HkbenchError
 from hkbench.search.space import load_space
 from hkbench.training.losses import compute_loss, loss_config

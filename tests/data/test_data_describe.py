@@ -6,10 +6,10 @@ from pictures_on_disk import CLASSES, class_folders, encoded
 from typer.testing import CliRunner
 
 from hkbench.cli.data import app
+from hkbench.data.build import build_store
 from hkbench.data.describe import describe
 from hkbench.data.sources import open_source
 from hkbench.data.splits import load_split
-from hkbench.data.store import build_store
 from hkbench.errors import UsageError
 
 PATTERN = r"(product\d)_"

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hkbench.data.order import advise_window, epoch_windows
-from hkbench.store.blocks import Layout, make_once, open_blocks
+from hkbench.store.blocks import make_once, open_blocks
+from hkbench.store.journal import Layout
 
 ROW_BYTES = 3 * 64 * 64
 CLASSES = 50

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pictures_on_disk import encoded, memory_source
 
+from hkbench.data.build import build_store
 from hkbench.data.splits import PARTS, SPLIT_SEED, Split, load_split, make_split, shares
-from hkbench.data.store import build_store
 from hkbench.errors import UsageError
 
 Sizes = list[list[int]]

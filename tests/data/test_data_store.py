@@ -11,18 +11,12 @@ import pytest
 from pictures_on_disk import CLASSES, Memory, class_folders, encoded, memory_source, write_parquet
 
 from hkbench.data import writer
+from hkbench.data.build import build_store, build_stores, parse_sizes
 from hkbench.data.decode import decode
 from hkbench.data.parquet import open_parquet
 from hkbench.data.source import Source
 from hkbench.data.sources import open_source
-from hkbench.data.store import (
-    build_store,
-    build_stores,
-    built_stores,
-    open_store,
-    parse_sizes,
-    store_path,
-)
+from hkbench.data.store import built_stores, open_store, store_path
 from hkbench.errors import HkbenchError, UsageError
 
 GOOD = [encoded(index) for index in range(24)]
@@ -295,7 +289,7 @@ def test_two_processes_at_once_make_one_good_store(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "shop", per_class=60)
     program = (
         "import sys; from pathlib import Path\n"
-        "from hkbench.data.sources import open_source; from hkbench.data.store import build_store\n"
+        "from hkbench.data.sources import open_source; from hkbench.data.build import build_store\n"
         "store = build_store(open_source(sys.argv[1]), 8, cache=Path(sys.argv[2]), workers=1)\n"
         "print(store.pictures.sum())\n"
     )

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from pictures_on_disk import Memory, encoded, memory_source
 
-from hkbench.data import store as store_module
+from hkbench.data import build as build_module
 from hkbench.data import writer
+from hkbench.data.build import build_store, build_stores
 from hkbench.data.source import Source
-from hkbench.data.store import build_store, build_stores, built_stores
+from hkbench.data.store import built_stores
 from hkbench.data.writer import PictureMaker
 
 TOTAL = 120
@@ -88,13 +89,13 @@ def build_until(moment: str, cache: Path) -> None:
 
         Path.replace = replace_or_die  # type: ignore[assignment,method-assign]
     elif moment == "rename":
-        write_rest = store_module._write_rest
+        write_rest = build_module._write_rest
 
         def write_and_die(*arguments: Any) -> None:
             write_rest(*arguments)
             kill_me()
 
-        store_module._write_rest = write_and_die
+        build_module._write_rest = write_and_die
     build_stores(reading(read), (8, 16), cache=cache, workers=1)
 
 

@@ -12,17 +12,8 @@ import pytest
 
 from hkbench.errors import HkbenchError, UsageError
 from hkbench.store import blocks
-from hkbench.store.blocks import (
-    BlockMaker,
-    Layout,
-    damage,
-    fill_in_threads,
-    journal_of,
-    make_once,
-    open_blocks,
-    part_of,
-    remove_blocks,
-)
+from hkbench.store.blocks import BlockMaker, damage, fill_in_threads, make_once, open_blocks, remove_blocks
+from hkbench.store.journal import Layout, journal_of, part_of
 
 LAYOUT = Layout(shape=(50, 3, 4), dtype="float16", block_rows=8)
 VALUES = np.random.default_rng(0).normal(size=LAYOUT.shape).astype(np.float16)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hkbench.errors import HkbenchError, UsageError
-from hkbench.store import blocks
+from hkbench.store import blocks, journal
 from hkbench.training.ahead import ahead_path, make_ahead, open_ahead
 
 SHAPE = (3, 50, 4)
@@ -87,7 +87,7 @@ def test_a_kill_costs_the_blocks_that_were_under_way(tmp_path, stop):
 def test_a_kill_between_the_last_block_and_the_rename_costs_nothing(tmp_path):
     path = tmp_path / "a.npy"
     make(path)
-    path.rename(blocks.part_of(path))
+    path.rename(journal.part_of(path))
     seen = []
     assert make(path, seen)
     assert seen == []
@@ -99,7 +99,7 @@ def test_damage_is_found_mended_and_said(tmp_path, caplog, harm):
     path = tmp_path / "a.npy"
     make(path)
     content = path.read_bytes()
-    journal = blocks.journal_of(path)
+    checksums = journal.journal_of(path)
     if harm == "flip":
         at = len(content) // 2
         path.write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
@@ -108,9 +108,9 @@ def test_damage_is_found_mended_and_said(tmp_path, caplog, harm):
     elif harm == "grow":
         path.write_bytes(content + b"more")
     elif harm == "no checksums":
-        journal.unlink()
+        checksums.unlink()
     else:
-        journal.write_bytes(journal.read_bytes()[:-9])
+        checksums.write_bytes(checksums.read_bytes()[:-9])
     assert make(path)
     assert "is damaged" in caplog.text
     np.testing.assert_array_equal(open_ahead(path, 3), EXPECTED)

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from hkbench.data.augment import ViewPolicy, sample_views
+from hkbench.data.build import build_stores
 from hkbench.data.sources import open_source
 from hkbench.data.splits import load_split
-from hkbench.data.store import build_stores
 from hkbench.models.registry import build
 from hkbench.search.shared import shortened
 from hkbench.training.ahead import open_ahead

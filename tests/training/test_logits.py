@@ -7,10 +7,11 @@ from training_fakes import bright_pictures, three_parts
 
 from hkbench.data.augment import ViewPolicy, sample_views
 from hkbench.data.render import plain, render_views
-from hkbench.store import blocks
+from hkbench.store import blocks, journal
 from hkbench.training.ahead import open_ahead
 from hkbench.training.logits import TeacherPass
-from hkbench.training.teacher import TeacherRecipe, train_teacher
+from hkbench.training.teacher import TeacherRecipe
+from hkbench.training.teaching import train_teacher
 
 CPU = torch.device("cpu")
 RECIPE = TeacherRecipe(model="household_s", image_size=32, max_epochs=2, patience=3, batch_size=8)
@@ -91,7 +92,7 @@ def test_logits_that_the_teacher_does_not_give_are_made_again(teachers, stores, 
     teacher_pass = TeacherPass(teachers[:1], stores, split, CPU)
     path = teacher_pass.logits(views)
     right = np.array(open_ahead(path, 2))
-    layout = blocks.Layout(shape=(2 * len(split.train), 3), dtype="float16", block_rows=256)
+    layout = journal.Layout(shape=(2 * len(split.train), 3), dtype="float16", block_rows=256)
     blocks.remove_blocks(path)
     blocks.make_once(path, layout, lambda maker: maker.write(0, right.reshape(-1, 3)[::-1]))
     teacher_pass.logits(views)

@@ -7,7 +7,8 @@ from training_fakes import bright_pictures, three_parts
 from hkbench.config import cache_dir
 from hkbench.errors import UsageError
 from hkbench.training import teacher as teachers
-from hkbench.training.teacher import TeacherRecipe, find_teacher, load_teacher, train_teacher
+from hkbench.training.teacher import TeacherRecipe, find_teacher, load_teacher
+from hkbench.training.teaching import train_teacher
 
 CPU = torch.device("cpu")
 RECIPE = TeacherRecipe(model="household_s", image_size=32, max_epochs=3, patience=3, batch_size=8)

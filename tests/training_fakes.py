@@ -5,9 +5,9 @@ import io
 import numpy as np
 from PIL import Image
 
+from hkbench.data.build import build_store
 from hkbench.data.source import Source
 from hkbench.data.splits import Split
-from hkbench.data.store import build_store
 
 CLASSES = ("a", "b", "c")
 
