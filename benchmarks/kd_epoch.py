@@ -21,7 +21,7 @@ from hkbench.training.logits import TeacherPass
 from hkbench.training.loop import Training, TrainingConfig
 from hkbench.training.losses import loss_config
 from hkbench.training.optimizers import OptimizerConfig, build_optimizer
-from hkbench.training.precision import mixed_dtype, spare_depthwise
+from hkbench.training.precision import mixed_dtype, suit_bfloat16
 from hkbench.training.rendered import rendered_views
 from hkbench.training.teacher import TeacherRecipe, find_teacher
 
@@ -133,7 +133,7 @@ class _Bare:
         self._network = _network(classes).train()
         self._dtype = mixed_dtype(CPU, wanted=None)
         if self._dtype is not None:
-            spare_depthwise(self._network)
+            suit_bfloat16(self._network)
         self._optimizer = build_optimizer(self._network, CONFIG.optimizer)
         random = torch.Generator().manual_seed(0)
         inputs = torch.rand(BATCH, 3, SIZE, SIZE, generator=random)

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks.claim import Claim, machine, main
 from hkbench.config import usable_cores
 from hkbench.models.registry import build
-from hkbench.training.precision import mixed_dtype, spare_depthwise
+from hkbench.training.precision import mixed_dtype, suit_bfloat16
 
 MODELS = ("mobilenetv4_conv_small_050", "squeezenet1_1", "efficientnet_lite0_cut4")
 SIZE = 64
@@ -73,7 +73,7 @@ def _ours(model: str) -> Callable[[], None]:
     network = build(model, classes=CLASSES, seed=0)
     dtype = mixed_dtype(CPU, wanted=None)
     if dtype is not None:
-        spare_depthwise(network)
+        suit_bfloat16(network)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, nesterov=True, fused=True)
     return _step_of(network, optimizer, dtype)
 

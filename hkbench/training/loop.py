@@ -25,7 +25,7 @@ from hkbench.training.evaluate import feature_logits, network_logits
 from hkbench.training.feed import Batch, TrainingData, feed_for
 from hkbench.training.losses import LossConfig, compute_loss
 from hkbench.training.optimizers import OptimizerConfig, build_optimizer, cosine_schedule
-from hkbench.training.precision import mixed_dtype, spare_depthwise
+from hkbench.training.precision import mixed_dtype, suit_bfloat16
 
 CHECK_LOSS_EVERY = 32
 MEMORY_SHARE = 0.5
@@ -89,7 +89,7 @@ class Training:
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self._amp_dtype = mixed_dtype(device, wanted=config.mixed_precision)
         if self._amp_dtype is not None and device.type == "cpu":
-            spare_depthwise(self.network)
+            suit_bfloat16(self.network)
         self.data = data
         self.config = config
         self.device = device
@@ -184,7 +184,7 @@ class Training:
         loss = compute_loss(logits, targets, batch.teacher_logits, self.config.loss)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimizer)
-        nn.utils.clip_grad_norm_(self._trained, self.config.clip_norm)
+        self._clip_gradients()
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
@@ -192,6 +192,13 @@ class Training:
         if self._average is not None:
             self._average.update_parameters(self.network)
         return loss.detach()
+
+    def _clip_gradients(self) -> None:
+        """Scale the gradients down to `clip_norm` where their norm is larger; most steps change nothing."""
+        gradients = [each.grad for each in self._trained if each.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if norm.is_cuda or not norm <= self.config.clip_norm:  # to look at it would make a GPU wait
+            nn.utils.clip_grads_with_norm_(self._trained, self.config.clip_norm, norm)
 
     def _refuse_divergence(self, losses: Tensor) -> None:
         """Refuse an epoch's losses so far, one a step, of which one is no number."""

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-SMALLEST_MAP = 4
-"""Below this side, in pixels, a depthwise convolution in bfloat16 is slower on a CPU."""
+SMALL_MAP = 4
+"""A feature map of this side or less, in pixels, is small: see `suit_bfloat16`."""
 
 
 def mixed_dtype(device: torch.device, *, wanted: bool | None) -> torch.dtype | None:
@@ -31,36 +31,49 @@ def has_fast_bfloat16() -> bool:
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
-def spare_depthwise(network: nn.Module) -> None:
-    """Keep those depthwise convolutions of `network` in float32 that a CPU is far slower at in bfloat16.
+def suit_bfloat16(network: nn.Module) -> None:
+    """Let the convolutions of `network` go the way that a CPU is fastest at in a mixed precision.
 
-    With a stride or a kernel over 3 pixels their backward pass takes up to 25 times longer there (torch
-    2.14, AVX-512 BF16), more than all else gains. They change their class, not their parameters; outside of
-    autocast they are what they were.
+    Depthwise ones with a stride or a kernel over 3 pixels, or on maps below `SMALL_MAP`, stay in float32:
+    their backward pass takes up to 25 times longer in bfloat16 (torch 2.14, AVX-512 BF16), more than all else
+    gains. Those of 1×1 on small maps become the matrix products that they are, up to 6 times as fast. The
+    modules change their class, not their parameters; outside of autocast they are what they were.
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.groups > 1 and not isinstance(module, _Spared):
+        if isinstance(module, nn.Conv2d) and not isinstance(module, _Float32Depthwise | _Product):
             convolution: Any = type(module)
-            spared: Any = _spared(convolution)
-            module.__class__ = spared
+            if module.groups > 1:
+                module.__class__ = _mixed(_Float32Depthwise, convolution)
+            elif module.kernel_size == module.stride == (1, 1) and module.padding in (0, (0, 0)):
+                module.__class__ = _mixed(_Product, convolution)
 
 
-class _Spared:
-    """Mixed into a convolution's class: computes in float32 where that is faster, gives bfloat16."""
+class _Float32Depthwise:
+    """Mixed into a convolution's class: computes in float32 where that is faster, gives the shorter type."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         assert isinstance(self, nn.Conv2d)
         plain: Callable[[Tensor], Tensor] = super().forward  # type: ignore[misc]
-        is_fast = (
-            self.stride == (1, 1) and max(self.kernel_size) <= 3 and min(inputs.shape[2:]) >= SMALLEST_MAP
-        )
+        is_fast = self.stride == (1, 1) and max(self.kernel_size) <= 3 and min(inputs.shape[2:]) >= SMALL_MAP
         if is_fast or not torch.is_autocast_enabled("cpu"):
             return plain(inputs)
         with torch.autocast("cpu", enabled=False):
             return plain(inputs.float()).to(torch.get_autocast_dtype("cpu"))
 
 
+class _Product:
+    """Mixed into the class of a 1×1 convolution: a matrix product on small maps."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        assert isinstance(self, nn.Conv2d)
+        plain: Callable[[Tensor], Tensor] = super().forward  # type: ignore[misc]
+        if max(inputs.shape[2:]) > SMALL_MAP or not torch.is_autocast_enabled("cpu"):
+            return plain(inputs)
+        pixels = inputs.permute(0, 2, 3, 1)  # channels last, as they lie in memory
+        return nn.functional.linear(pixels, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
 @functools.cache
-def _spared(convolution: Any) -> Any:
-    """Return the class of `convolution`'s objects once they are spared."""
-    return type(f"Spared{convolution.__name__}", (_Spared, convolution), {})
+def _mixed(way: Any, convolution: Any) -> Any:
+    """Return the class of objects of class `convolution` that go another way."""
+    return type(f"{way.__name__}{convolution.__name__}", (way, convolution), {})

@@ -8,7 +8,7 @@ from torch import nn
 
 from hkbench.models.registry import MODELS, build
 from hkbench.training import precision
-from hkbench.training.precision import mixed_dtype, spare_depthwise
+from hkbench.training.precision import mixed_dtype, suit_bfloat16
 
 CPU = torch.device("cpu")
 DEPTHWISE = "efficientnet_lite0_cut3"
@@ -22,7 +22,7 @@ def pictures(batch=4):
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_a_spared_network_is_the_same_network_outside_of_autocast(name):
     plain, spared = build(name, classes=5, seed=0).eval(), build(name, classes=5, seed=0).eval()
-    spare_depthwise(spared)
+    suit_bfloat16(spared)
     assert spared.state_dict().keys() == plain.state_dict().keys()
     with torch.inference_mode():
         assert torch.equal(spared(pictures()), plain(pictures()))
@@ -31,7 +31,7 @@ def test_a_spared_network_is_the_same_network_outside_of_autocast(name):
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_mixed_logits_and_gradients_are_near_those_of_float32(name):
     networks = [build(name, classes=5, seed=0).eval() for _ in range(2)]
-    spare_depthwise(networks[1])
+    suit_bfloat16(networks[1])
     for network, mixed in zip(networks, (False, True), strict=True):
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             logits = network(pictures())
@@ -46,7 +46,7 @@ def test_a_depthwise_convolution_with_a_stride_computes_in_float32_and_gives_bfl
     inputs = torch.randn(2, 8, 16, 16, generator=random).bfloat16()
     exact = nn.Conv2d(8, 8, 3, stride=2, groups=8)
     spared = copy.deepcopy(exact)
-    spare_depthwise(spared)
+    suit_bfloat16(spared)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert not torch.equal(exact(inputs).float(), spared(inputs).float()), "bfloat16 multiplies coarser"
         found = spared(inputs)
@@ -54,11 +54,27 @@ def test_a_depthwise_convolution_with_a_stride_computes_in_float32_and_gives_bfl
         assert torch.equal(found, exact(inputs.float()).bfloat16())
 
 
+@pytest.mark.parametrize("side", [1, 3, 4, 5])
+def test_a_1x1_convolution_on_a_small_map_is_a_matrix_product(side):
+    random = torch.Generator().manual_seed(0)
+    inputs = torch.randn(2, 8, side, side, generator=random).contiguous(memory_format=torch.channels_last)
+    exact = nn.Conv2d(8, 12, 1)
+    suited = copy.deepcopy(exact)
+    suit_bfloat16(suited)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = suited(inputs)
+        assert found.dtype == torch.bfloat16
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(found.float(), exact(inputs).float(), rtol=0.02, atol=0.02)
+    with torch.no_grad():
+        assert torch.equal(suited(inputs), exact(inputs))
+
+
 def test_sparing_twice_and_copying_change_nothing():
     network = build(DEPTHWISE, classes=5, seed=0).eval()
-    spare_depthwise(network)
+    suit_bfloat16(network)
     once = [type(each) for each in network.modules()]
-    spare_depthwise(network)
+    suit_bfloat16(network)
     assert [type(each) for each in network.modules()] == once
     copied = copy.deepcopy(network)
     with torch.no_grad():
