@@ -194,11 +194,18 @@ class Training:
         return loss.detach()
 
     def _clip_gradients(self) -> None:
-        """Scale the gradients down to `clip_norm` where their norm is larger; most steps change nothing."""
+        """Scale the gradients down to `clip_norm` where their norm is larger.
+
+        The fused optimisers divide by a scale while they step, which saves a pass over the gradients; with
+        a scaler of its own they are scaled before.
+        """
         gradients = [each.grad for each in self._trained if each.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
-        if norm.is_cuda or not norm <= self.config.clip_norm:  # to look at it would make a GPU wait
+        if self._scaler.is_enabled():
             nn.utils.clip_grads_with_norm_(self._trained, self.config.clip_norm, norm)
+        else:
+            scaling: Any = self._optimizer
+            scaling.grad_scale = (norm / self.config.clip_norm).clamp_(min=1.0)
 
     def _refuse_divergence(self, losses: Tensor) -> None:
         """Refuse an epoch's losses so far, one a step, of which one is no number."""

@@ -143,3 +143,26 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(HkbenchError, match=r"c\.pt can't be read"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("clip_norm", [1e-3, 1e6])
+def test_gradients_are_clipped_as_torch_clips_them(data, optimizer, clip_norm):
+    """The optimiser divides by the scale while it steps: the weights must be those of a plain clipping."""
+    changes = {
+        "optimizer": OptimizerConfig(name=optimizer, learning_rate=0.01),
+        "clip_norm": clip_norm,
+        "batch_size": 72,  # one step, for AdamW makes much of how the smallest gradients are rounded
+        "mixed_precision": False,
+    }
+    fused, plain = training(data, **changes), training(data, **changes)
+
+    def clip():
+        torch.nn.utils.clip_grad_norm_(plain.network.parameters(), clip_norm)
+
+    plain._clip_gradients = clip
+    for run in (fused, plain):
+        run.train_epoch()
+    weights = dict(plain.network.named_parameters())
+    for name, parameter in fused.network.named_parameters():
+        torch.testing.assert_close(parameter, weights[name], rtol=1e-3, atol=1e-4)
