@@ -38,6 +38,7 @@ def ray_runtime(plan: SearchPlan) -> Iterator[None]:
     # Short, for the paths of Ray's sockets lie below it and must not pass 107 bytes.
     short = "/tmp" if os.name == "posix" else None
     handlers = {number: signal.getsignal(number) for number in STOPPING}
+    others = _children()
 
     def as_before() -> None:
         for number, handler in handlers.items():  # Ray's own would end the process without a word
@@ -52,13 +53,20 @@ def ray_runtime(plan: SearchPlan) -> Iterator[None]:
             as_before()
             yield
         finally:
-            _shut_down()
+            _shut_down(others)
             as_before()
 
 
-def _shut_down() -> None:
-    """Leave Ray, and wait for the processes that it started here: a worker may yet write its checkpoint."""
-    started = psutil.Process().children(recursive=True)
+def _children() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
+
+
+def _shut_down(others: set[psutil.Process]) -> None:
+    """Leave Ray, and wait for the processes that it started here: a worker may yet write its checkpoint.
+
+    `others` were there before it, such as Python's own tracker of shared resources, and stay.
+    """
+    started = list(_children() - others)
     ray.shutdown()
     _, alive = psutil.wait_procs(started, timeout=GONE_WITHIN_S)
     for process in alive:
