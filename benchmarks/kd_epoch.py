@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
 
+from benchmarks.bare_step import BATCH, SIZE, bare_step
 from benchmarks.claim import Claim, cold_cache, machine, main
 from hkbench.data.augment import ViewPolicy, sample_views
 from hkbench.data.build import build_stores
@@ -26,8 +26,6 @@ from hkbench.training.rendered import rendered_views
 from hkbench.training.teacher import TeacherRecipe, find_teacher
 
 MODEL = "mobilenetv4_conv_small_050"
-SIZE = 64
-BATCH = 64
 TARGET = 1.05
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(
@@ -127,28 +125,20 @@ def _network(classes: int) -> torch.nn.Module:
 
 
 class _Bare:
-    """Forward, backward and optimiser step, on one batch that stays: the physical floor."""
+    """As many bare steps: the physical floor."""
 
     def __init__(self, classes: int) -> None:
-        self._network = _network(classes).train()
-        self._dtype = mixed_dtype(CPU, wanted=None)
-        if self._dtype is not None:
-            suit_bfloat16(self._network)
-        self._optimizer = build_optimizer(self._network, CONFIG.optimizer)
-        random = torch.Generator().manual_seed(0)
-        inputs = torch.rand(BATCH, 3, SIZE, SIZE, generator=random)
-        self._inputs = inputs.contiguous(memory_format=torch.channels_last)
-        self._labels = torch.randint(classes, (BATCH,), generator=random)
+        network = _network(classes).train()
+        dtype = mixed_dtype(CPU, wanted=None)
+        if dtype is not None:
+            suit_bfloat16(network)
+        self._step = bare_step(network, build_optimizer(network, CONFIG.optimizer), dtype, classes)
 
     def run(self, steps: int) -> float:
         """Return the seconds of so many steps."""
         started = time.perf_counter()
         for _ in range(steps):
-            with torch.autocast("cpu", self._dtype, enabled=self._dtype is not None):
-                logits = self._network(self._inputs)
-            cross_entropy(logits.float(), self._labels).backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step()
-            self._optimizer.zero_grad(set_to_none=True)
+            self._step()
         return time.perf_counter() - started
 
 

@@ -6,16 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
 
+from benchmarks.bare_step import BATCH, bare_step
 from benchmarks.claim import Claim, machine, main
 from hkbench.config import usable_cores
 from hkbench.models.registry import build
+from hkbench.training.optimizers import OptimizerConfig, build_optimizer
 from hkbench.training.precision import mixed_dtype, suit_bfloat16
 
 MODELS = ("mobilenetv4_conv_small_050", "squeezenet1_1", "efficientnet_lite0_cut4")
-SIZE = 64
-BATCH = 64
 CLASSES = 69
 TARGET = 1.2
 CPU = torch.device("cpu")
@@ -66,7 +65,7 @@ def _compare(model: str, rounds: int) -> dict[str, Any]:
 def _eager(model: str) -> Callable[[], None]:
     network = build(model, classes=CLASSES, seed=0)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, nesterov=True)
-    return _step_of(network, optimizer, None)
+    return bare_step(network, optimizer, None, CLASSES)
 
 
 def _ours(model: str) -> Callable[[], None]:
@@ -74,25 +73,8 @@ def _ours(model: str) -> Callable[[], None]:
     dtype = mixed_dtype(CPU, wanted=None)
     if dtype is not None:
         suit_bfloat16(network)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, nesterov=True, fused=True)
-    return _step_of(network, optimizer, dtype)
-
-
-def _step_of(
-    network: torch.nn.Module, optimizer: torch.optim.Optimizer, dtype: torch.dtype | None
-) -> Callable[[], None]:
-    random = torch.Generator().manual_seed(0)
-    inputs = torch.rand(BATCH, 3, SIZE, SIZE, generator=random).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(CLASSES, (BATCH,), generator=random)
-
-    def step() -> None:
-        with torch.autocast("cpu", dtype, enabled=dtype is not None):
-            logits = network(inputs)
-        cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step
+    optimizer = build_optimizer(network, OptimizerConfig(name="sgd", learning_rate=0.01))
+    return bare_step(network, optimizer, dtype, CLASSES)
 
 
 if __name__ == "__main__":

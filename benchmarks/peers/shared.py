@@ -5,8 +5,6 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
-from torch import Tensor
 
 from hkbench.config import cache_dir
 from hkbench.data.source import Source
@@ -14,6 +12,7 @@ from hkbench.data.splits import Split, make_split
 from hkbench.models.registry import Classifier, build
 from hkbench.store.environment import now
 from hkbench.training.teacher import Teacher, TeacherRecipe, TeacherRecord, load_teacher, teacher_key
+from hkbench.training.teaching import save_half
 
 PARTS = ("train", "validation")
 TEACHER_SEED = 0
@@ -56,9 +55,8 @@ def keep_teacher(recipe: TeacherRecipe, source: Source, split: Split) -> Teacher
     """
     network = build(recipe.model, classes=len(source.classes), seed=TEACHER_SEED).eval()
     folder = cache_dir() / "teachers" / teacher_key(recipe, source.fingerprint, split.hash)
-    folder.mkdir(parents=True)
-    content = save({name: _halved(tensor) for name, tensor in network.state_dict().items()})
-    (folder / "model.safetensors").write_bytes(content)
+    weights = folder / "model.safetensors"
+    save_half(network.state_dict(), weights)
     record = TeacherRecord(
         recipe=recipe,
         weights="none",
@@ -70,15 +68,11 @@ def keep_teacher(recipe: TeacherRecipe, source: Source, split: Split) -> Teacher
         best_epoch=1,
         epochs=[],
         seconds=0.0,
-        sha256=hashlib.sha256(content).hexdigest(),
+        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
         created=now(),
     )
     (folder / "teacher.json").write_text(record.model_dump_json())
     return load_teacher(folder)
-
-
-def _halved(tensor: Tensor) -> Tensor:
-    return (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
 
 
 def write_densenet(network: Classifier, path: Path) -> None:

@@ -4,21 +4,19 @@ What is fastest depends on the processor and on torch, so it is measured once, w
 processes, and kept in the cache.
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from hkbench.benchmark.neighbours import neighbours_between, take_snapshot
 from hkbench.benchmark.packing_pool import PackingPool
 from hkbench.config import cache_dir, usable_cores
 from hkbench.errors import HkbenchError
 from hkbench.store import atomic
-from hkbench.store.cache import touch
+from hkbench.store.cache import key_of, read_kept, touch
 from hkbench.store.environment import cpu_model, now, versions
 
 log = logging.getLogger(__name__)
@@ -87,8 +85,7 @@ class _Question(BaseModel):
 
     @property
     def path(self) -> Path:
-        described = json.dumps(self.model_dump(), sort_keys=True)
-        return cache_dir() / "packing" / f"{hashlib.sha256(described.encode()).hexdigest()[:24]}.json"
+        return cache_dir() / "packing" / f"{key_of(self.model_dump())}.json"
 
 
 def best_packing(device: str, *, cached_only: bool = False) -> tuple[int, int]:
@@ -137,7 +134,7 @@ def measure_packing(
     question.path.parent.mkdir(parents=True, exist_ok=True)
     # Two measurements at once would each see half a machine: the second one waits and reads the first's.
     with FileLock(f"{question.path}.lock"):
-        found = None if again else _cached(question)
+        found = None if again else read_kept(question.path, PackingMeasurement)
         if found is None:
             found = _measure(question, advance)
             if again or found.neighbour_cores <= QUIET_CORES:  # beside others it says little
@@ -149,7 +146,7 @@ def measure_packing(
 def cached_packing() -> PackingMeasurement | None:
     """Return what `measure_packing` of the defaults has measured before, None if it hasn't."""
     question = _question(MODEL, IMAGE_SIZE, BATCH_SIZE, SECONDS)
-    return measure_packing() if question.cores == 1 else _cached(question)
+    return measure_packing() if question.cores == 1 else read_kept(question.path, PackingMeasurement)
 
 
 def candidates(cores: int) -> list[tuple[int, int]]:
@@ -171,17 +168,6 @@ def _question(model: str, image_size: int, batch_size: int, seconds: float) -> _
         batch_size=batch_size,
         seconds=seconds,
     )
-
-
-def _cached(question: _Question) -> PackingMeasurement | None:
-    try:
-        return PackingMeasurement.model_validate_json(question.path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (ValidationError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        log.warning("%s is damaged and is measured again: %s", question.path, reason)
-        return None
 
 
 def _measure(question: _Question, advance: Advance | None) -> PackingMeasurement:

@@ -27,10 +27,10 @@ from hkbench.data.store import (
     store_key,
     store_path,
 )
-from hkbench.data.writer import PICTURES, Advance, PictureMaker, Reasons, pictures_layout, write_blocks
+from hkbench.data.writer import PICTURES, PictureMaker, Reasons, pictures_layout, write_blocks
 from hkbench.errors import HkbenchError, UsageError
 from hkbench.store.atomic import explaining_full_disk, replacing, write_text
-from hkbench.store.blocks import damage
+from hkbench.store.blocks import Advance, damage
 from hkbench.store.journal import part_of
 
 log = logging.getLogger(__name__)

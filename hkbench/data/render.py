@@ -48,6 +48,16 @@ def mix_views(views: torch.Tensor, partners: torch.Tensor, share: torch.Tensor) 
     return _as_bytes(mixed)
 
 
+def render_mixed(
+    pictures: torch.Tensor,
+    parameters: torch.Tensor,
+    partners: tuple[torch.Tensor, torch.Tensor] | None,
+) -> torch.Tensor:
+    """Return `render_views`, mixed with the views of `partners`, (pictures, parameters), if there are any."""
+    views = render_views(pictures, parameters)
+    return views if partners is None else mix_views(views, render_views(*partners), parameters[:, -1])
+
+
 def plain(pictures: torch.Tensor) -> torch.Tensor:
     """Return uint8 pictures as float32 in [0, 1]."""
     return pictures.float().div_(255)

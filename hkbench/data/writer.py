@@ -22,7 +22,7 @@ from hkbench.data.decode import decode_many, no_warnings
 from hkbench.data.source import Source
 from hkbench.errors import HkbenchError
 from hkbench.store.atomic import append_line, write_text
-from hkbench.store.blocks import BlockMaker, BlockSink, open_blocks, remove_blocks
+from hkbench.store.blocks import Advance, BlockMaker, BlockSink, open_blocks, remove_blocks
 from hkbench.store.journal import Layout, journal_of
 
 PICTURES = "pictures.npy"
@@ -33,7 +33,6 @@ PROCESSES_FROM = 20_000
 """From so many pictures on, processes decode: a picture that ends one doesn't end the command. For fewer,
 threads: decoding and scaling let other threads run, and a process takes a second to load what it needs."""
 
-Advance = Callable[[int, int], None]
 Reasons = dict[int, str]
 """Index of a bad picture → why it can't be used."""
 

@@ -4,15 +4,12 @@ None of these depends on the weights' values, so each is measured once for each 
 else runs, and kept in the cache under the versions and the processor that it was measured with.
 """
 
-import hashlib
-import json
-import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from hkbench.benchmark.artifact import measure_artifact
@@ -23,9 +20,8 @@ from hkbench.models.registry import build
 from hkbench.search.settings import Architecture
 from hkbench.search.space import Limit
 from hkbench.store import atomic
+from hkbench.store.cache import key_of, read_kept
 from hkbench.store.environment import cpu_model, versions
-
-log = logging.getLogger(__name__)
 
 LATENCY_SECONDS = 2.0
 ANY_SPLIT = "0" * 64
@@ -60,7 +56,7 @@ def measure_costs(
     found: dict[Architecture, ArchitectureCost] = {}
     for done, architecture in enumerate(architectures, start=1):
         path = _cache_path(architecture, classes, device)
-        cost = _cached(path)
+        cost = read_kept(path, ArchitectureCost)
         if cost is None:
             cost = _measure(architecture, classes, device)
             atomic.write_text(path, cost.model_dump_json() + "\n")
@@ -100,18 +96,8 @@ def _cache_path(architecture: Architecture, classes: tuple[str, ...], device: st
     bearing = {
         name: text for name, text in versions().items() if name in ("hkbench", "torch", "onnxruntime", "timm")
     }
-    described = json.dumps([*architecture, classes, device, cpu_model(), bearing], sort_keys=True)
-    return cache_dir() / "costs" / f"{hashlib.sha256(described.encode()).hexdigest()[:24]}.json"
-
-
-def _cached(path: Path) -> ArchitectureCost | None:
-    try:
-        return ArchitectureCost.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        log.warning("%s is damaged and is measured again: %s", path, error)
-        return None
+    key = key_of(*architecture, classes, device, cpu_model(), bearing)
+    return cache_dir() / "costs" / f"{key}.json"
 
 
 def _measure(architecture: Architecture, classes: tuple[str, ...], device: str) -> ArchitectureCost:

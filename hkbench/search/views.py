@@ -1,12 +1,11 @@
 """How many views of each picture a search has: as many as its trials use, if the teacher is fast enough."""
 
-import hashlib
-import json
 import math
 import time
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 
 from hkbench.config import cache_dir, usable_cores
 from hkbench.data.augment import ViewTable, sample_views
@@ -15,6 +14,7 @@ from hkbench.data.store import PictureStore
 from hkbench.models.registry import build
 from hkbench.search.plan import SearchPlan
 from hkbench.store.atomic import write_text
+from hkbench.store.cache import key_of, read_kept
 from hkbench.store.environment import cpu_model
 from hkbench.training.ahead import torch_threads
 from hkbench.training.feed import TrainingData
@@ -37,20 +37,29 @@ def number_of_views(
     most = min(MOST_VIEWS, plan.space.schedule.max_epochs)
     if most == 1 or teacher_pass.has(_table(plan, split, most)):
         return most
-    kept = _kept(plan, teacher_pass, split)
-    if not kept.is_file():  # kept, or the next search with the same seed might have another number
+    path = _path(plan, teacher_pass, split)
+    kept = read_kept(path, _Kept)  # or the next search with the same seed might have another number
+    if kept is None:
         a_view = teacher_pass.seconds_a_view(_table(plan, split, 1))
         at_once = plan.concurrency or (usable_cores() if plan.device == "cpu" else 1)
         trials = WORTH_TRIALS * _trial_seconds(plan, stores, split) / at_once
-        write_text(kept, f"{max(1, min(most, math.floor(trials / a_view)))}\n")
-    return int(kept.read_text(encoding="utf-8"))
+        kept = _Kept(views=max(1, min(most, math.floor(trials / a_view))))
+        write_text(path, kept.model_dump_json() + "\n")
+    return kept.views
 
 
-def _kept(plan: SearchPlan, teacher_pass: TeacherPass, split: Split) -> Path:
+class _Kept(BaseModel):
+    """The choice, as the cache keeps it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    views: int = Field(ge=1, le=MOST_VIEWS)
+
+
+def _path(plan: SearchPlan, teacher_pass: TeacherPass, split: Split) -> Path:
     """Return where the number is kept for this teacher, data, first architecture and processor."""
     known = (*plan.space.architectures()[0], plan.space.schedule.max_epochs, plan.device, plan.concurrency)
-    described = json.dumps([teacher_pass.key, split.hash, known, cpu_model()])
-    return cache_dir() / "views" / f"number-{hashlib.sha256(described.encode()).hexdigest()[:24]}.txt"
+    return cache_dir() / "views" / f"number-{key_of(teacher_pass.key, split.hash, known, cpu_model())}.json"
 
 
 def _table(plan: SearchPlan, split: Split, views: int) -> ViewTable:

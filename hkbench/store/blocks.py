@@ -27,6 +27,8 @@ from hkbench.store.journal import Layout, journal_of, part_of, read_journal, wri
 
 log = logging.getLogger(__name__)
 
+Advance = Callable[[int, int], None]
+"""Called with (done, in all) as work goes on."""
 VERIFIED_BYTES = 8 << 30
 """A file up to this size is verified whole when it is about to be used; of a larger one so much, spread."""
 
@@ -238,7 +240,7 @@ def fill_in_threads(
     compute: Callable[[range], NDArray[Any]],
     *,
     workers: int,
-    advance: Callable[[int, int], None] | None = None,
+    advance: Advance | None = None,
 ) -> None:
     """Compute and write all missing blocks of an array, several at once.
 

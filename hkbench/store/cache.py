@@ -3,6 +3,9 @@
 Everything there can be made again, except weights that a user has brought; those are never touched.
 """
 
+import hashlib
+import json
+import logging
 import os
 import re
 import shutil
@@ -11,10 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
 
 from hkbench.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 KINDS = {
     "pictures": "*/*px-*",
@@ -58,6 +65,25 @@ class Pruned:
 
     removed: tuple[Entry, ...]
     kept: tuple[Entry, ...]
+
+
+Kept = TypeVar("Kept", bound=BaseModel)
+
+
+def key_of(*parts: Any) -> str:
+    """Return the name under which something is kept: a hash of all that it depends on, values of JSON."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def read_kept(path: Path, kind: type[Kept]) -> Kept | None:
+    """Return a measurement kept as JSON; None if there is none or, with a warning, a damaged one."""
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValidationError, UnicodeDecodeError) as error:
+        log.warning("%s is damaged and is measured again: %s", path, str(error).splitlines()[0])
+        return None
 
 
 def touch(path: Path) -> None:

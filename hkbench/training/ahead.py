@@ -4,8 +4,6 @@ Rendered views, teacher logits and features of frozen stages are made this way: 
 the cache under a key of all that they depend on, resumable, and mapped by every worker.
 """
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,14 +16,13 @@ from numpy.typing import NDArray
 
 from hkbench.config import cache_dir, usable_memory_bytes
 from hkbench.data.augment import ViewTable
-from hkbench.data.render import mix_views, render_views
+from hkbench.data.render import render_mixed
 from hkbench.data.splits import Split
 from hkbench.data.store import PictureStore
-from hkbench.store.blocks import fill_in_threads, make_once, open_blocks
-from hkbench.store.cache import touch
+from hkbench.store.blocks import Advance, fill_in_threads, make_once, open_blocks
+from hkbench.store.cache import key_of, touch
 from hkbench.store.journal import Layout
 
-Advance = Callable[[int, int], None]
 Compute = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[Any]]
 """(views, positions in the train part), each int64 (rows,) → the rows' values."""
 
@@ -40,8 +37,7 @@ PIXELS = "2"
 
 def ahead_path(kind: str, *parts: object) -> Path:
     """Return where an array of some kind is kept: the hash of all that it depends on names it."""
-    described = json.dumps([*map(str, parts), PIXELS, torch.__version__])
-    return cache_dir() / kind / f"{hashlib.sha256(described.encode()).hexdigest()[:24]}.npy"
+    return cache_dir() / kind / f"{key_of(*map(str, parts), PIXELS, torch.__version__)}.npy"
 
 
 def make_ahead(
@@ -116,15 +112,12 @@ def render(
     channels-last.
     """
 
-    def unmixed(positions: NDArray[Any]) -> torch.Tensor:
+    def gathered(positions: NDArray[Any]) -> tuple[torch.Tensor, torch.Tensor]:
         pictures = torch.from_numpy(store.pictures[split.train[positions]]).to(device)
-        return render_views(pictures, torch.from_numpy(table.parameters[views, positions]).to(device))
+        return pictures, torch.from_numpy(table.parameters[views, positions]).to(device)
 
-    own = unmixed(positions)
-    if table.partners is None:
-        return own
-    share = torch.from_numpy(table.parameters[views, positions, -1]).to(device)
-    return mix_views(own, unmixed(table.partners[views, positions]), share)
+    partners = None if table.partners is None else gathered(table.partners[views, positions])
+    return render_mixed(*gathered(positions), partners)
 
 
 def fits_ahead(needed_bytes: int) -> bool:

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from hkbench.data.render import plain
 from hkbench.data.splits import Split
 from hkbench.data.store import PictureStore
 from hkbench.models.classifier import Classifier
-from hkbench.training.ahead import Advance, ahead_path, fits_ahead, make_ahead, open_ahead, render
+from hkbench.store.blocks import Advance
+from hkbench.training.ahead import ahead_path, fits_ahead, make_ahead, open_ahead, render
 
 BATCH = 128
+LARGEST = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,31 +69,17 @@ def frozen_features(
     def as_they_are(_: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[Any]:
         return _run(network, torch.from_numpy(store.pictures[split.validation[positions]]), device)
 
-    make_ahead(
-        path,
-        (views, train, *shape),
-        "float16",
-        of_views,
-        workers=workers,
-        rows_a_block=BATCH,
-        advance=advance,
-    )
     validation = path.with_stem(f"{path.stem}-validation")
-    make_ahead(
-        validation,
-        (1, len(split.validation), *shape),
-        "float16",
-        as_they_are,
-        workers=workers,
-        rows_a_block=BATCH,
-    )
+    make = partial(make_ahead, dtype="float16", workers=workers, rows_a_block=BATCH)
+    make(path, (views, train, *shape), compute=of_views, advance=advance)
+    make(validation, (1, len(split.validation), *shape), compute=as_they_are)
     return Features(train=open_ahead(path, views), validation=open_ahead(validation, 1)[0])
 
 
 def _run(network: Classifier, pictures: torch.Tensor, device: torch.device) -> NDArray[Any]:
     with torch.inference_mode():
         inputs = plain(pictures.to(device)).contiguous(memory_format=torch.channels_last)
-        features = network.frozen_features(inputs).clamp(-65504, 65504).half()
+        features = network.frozen_features(inputs).clamp(-LARGEST, LARGEST).half()
     return features.permute(0, 2, 3, 1).cpu().numpy()
 
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hkbench.data.render import mix_views, plain, render_views
+from hkbench.data.render import plain, render_mixed
 
 RESIDENT_SHARE = 0.5
 """How much of a GPU's free memory the data may take; the rest is for the network and its activations."""
@@ -217,11 +217,10 @@ class _Fetched:
             return self.inputs.permute(0, 3, 1, 2)  # stored channels-last already
         assert self.pictures is not None
         assert self.parameters is not None
-        views = render_views(self.pictures, self.parameters)
-        if self.partner_pictures is None or self.partner_parameters is None:
-            return views
-        partner_views = render_views(self.partner_pictures, self.partner_parameters)
-        return mix_views(views, partner_views, self.parameters[:, -1])
+        partners = None
+        if self.partner_pictures is not None and self.partner_parameters is not None:
+            partners = self.partner_pictures, self.partner_parameters
+        return render_mixed(self.pictures, self.parameters, partners)
 
 
 def _as_floats(inputs: Tensor) -> Tensor:

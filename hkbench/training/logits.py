@@ -18,7 +18,8 @@ from hkbench.data.splits import Split
 from hkbench.data.store import PictureStore
 from hkbench.export.onnx import export_onnx
 from hkbench.export.session import open_session
-from hkbench.training.ahead import CPU, Advance, ahead_path, make_ahead, open_ahead, render, torch_threads
+from hkbench.store.blocks import Advance
+from hkbench.training.ahead import CPU, ahead_path, make_ahead, open_ahead, render, torch_threads
 from hkbench.training.teacher import Teacher
 
 BATCH = 128
@@ -69,23 +70,6 @@ class TeacherPass:
             UsageError: the disk is full.
         """
         path = self._path(views)
-        self._make(path, views, advance)
-        return path
-
-    @property
-    def key(self) -> str:
-        """What the answers depend on: the teachers and their pictures."""
-        known = [teacher.record.sha256 for teacher in self._teachers]
-        return " ".join([*known, *(store.key for store in self._stores)])
-
-    def has(self, views: ViewTable) -> bool:
-        """Say whether the logits of these views are there already."""
-        return self._path(views).exists()
-
-    def _path(self, views: ViewTable) -> Path:
-        return ahead_path("logits", self.key, self._split.hash, views.key)
-
-    def _make(self, path: Path, views: ViewTable, advance: Advance | None) -> None:
         shape = (views.parameters.shape[0], len(self._split.train), len(self._stores[0].classes))
 
         def rows(view: NDArray[np.int64], position: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -103,6 +87,20 @@ class TeacherPass:
             advance=advance,
             holds=lambda: self._holds(path, views),
         )
+        return path
+
+    @property
+    def key(self) -> str:
+        """What the answers depend on: the teachers and their pictures."""
+        known = [teacher.record.sha256 for teacher in self._teachers]
+        return " ".join([*known, *(store.key for store in self._stores)])
+
+    def has(self, views: ViewTable) -> bool:
+        """Say whether the logits of these views are there already."""
+        return self._path(views).exists()
+
+    def _path(self, views: ViewTable) -> Path:
+        return ahead_path("logits", self.key, self._split.hash, views.key)
 
     def seconds_a_view(self, views: ViewTable) -> float:
         """Time a few batches and return what a whole view of the train part takes."""

@@ -7,7 +7,8 @@ from hkbench.config import usable_cores
 from hkbench.data.augment import ViewTable
 from hkbench.data.splits import Split
 from hkbench.data.store import PictureStore
-from hkbench.training.ahead import Advance, ahead_path, fits_ahead, make_ahead, render
+from hkbench.store.blocks import Advance
+from hkbench.training.ahead import ahead_path, fits_ahead, make_ahead, render
 
 
 def rendered_views(

@@ -1,7 +1,6 @@
 """Teachers as they are kept, shipped or in the cache: found again for just their recipe, data and split."""
 
 import hashlib
-import json
 import logging
 import shutil
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from safetensors.torch import load_file
 from hkbench.config import cache_dir
 from hkbench.errors import UsageError
 from hkbench.models.registry import Classifier, build
-from hkbench.store.cache import touch
+from hkbench.store.cache import key_of, touch
 from hkbench.store.records import EpochRecord, Metrics
 
 log = logging.getLogger(__name__)
@@ -90,8 +89,7 @@ def _as_float32(tensor: torch.Tensor) -> torch.Tensor:
 
 def teacher_key(recipe: TeacherRecipe, fingerprint: str, split_hash: str) -> str:
     """Return the name under which a teacher is kept: the hash of its recipe, data and split."""
-    described = json.dumps([recipe.model_dump(), fingerprint, split_hash], sort_keys=True)
-    return hashlib.sha256(described.encode()).hexdigest()[:24]
+    return key_of(recipe.model_dump(), fingerprint, split_hash)
 
 
 def find_teacher(recipe: TeacherRecipe, fingerprint: str, split_hash: str) -> Teacher | None:

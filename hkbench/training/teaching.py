@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from filelock import FileLock
@@ -102,12 +102,8 @@ class _Progress:
     @classmethod
     def resume(cls, path: Path, training: Training) -> "_Progress":
         """Read what an earlier run has left at `path` into the training, or begin anew."""
-        if not path.is_file():
-            return cls(path=path, epochs=[], best={}, best_epoch=0, seconds=0.0)
-        try:
-            state = load_checkpoint(path)
-        except HkbenchError as error:
-            log.warning("%s The teacher's training begins anew.", error)
+        state = _left_behind(path)
+        if state is None:
             return cls(path=path, epochs=[], best={}, best_epoch=0, seconds=0.0)
         training.load_state_dict(state["training"])
         return cls(
@@ -146,11 +142,22 @@ class _Progress:
         return bool(self.epochs) and self.epochs[-1].epoch - self.best_epoch >= patience
 
 
+def _left_behind(path: Path) -> dict[str, Any] | None:
+    """Return the checkpoint that an earlier run has left; None without one that can be read."""
+    if not path.is_file():
+        return None
+    try:
+        return load_checkpoint(path)
+    except HkbenchError as error:
+        log.warning("%s The teacher's training begins anew.", error)
+        return None
+
+
 def _keep_teacher(
     recipe: TeacherRecipe, store: PictureStore, split: Split, folder: Path, progress: _Progress
 ) -> Teacher:
     weights = folder / "model.safetensors"
-    _save_half(progress.best, weights)
+    save_half(progress.best, weights)
     record = TeacherRecord(
         recipe=recipe,
         weights=_starting_weights(recipe),
@@ -212,7 +219,7 @@ def _epoch_record(result: EpochResult) -> EpochRecord:
     )
 
 
-def _save_half(state: dict[str, torch.Tensor], path: Path) -> None:
+def save_half(state: dict[str, torch.Tensor], path: Path) -> None:
     """Write a state dict with its floats in float16, contiguous, as a whole file."""
     halved = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()

@@ -65,3 +65,13 @@ def test_nothing_is_timed_where_there_is_no_choice(asked):
     assert asked(one, epochs=1) == 1
     assert asked(made, epochs=8) == 8
     assert (one.timed, made.timed) == (0, 0)
+
+
+def test_a_damaged_choice_is_made_again(asked, tmp_path, caplog):
+    assert asked(Pass(4.0)) == 7
+    (path,) = (tmp_path / "cache" / "views").glob("number-*.json")
+    path.write_text("{")
+    again = Pass(4.0)
+    assert asked(again) == 7
+    assert again.timed == 1
+    assert "is damaged and is measured again" in caplog.text

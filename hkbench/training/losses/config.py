@@ -89,6 +89,21 @@ def positive(name: str, value: float) -> float:
     return value
 
 
+def weighed_by_alpha(name: str, alpha: float, temperature: float, label_smoothing: float) -> LossConfig:
+    """Configure `α·CE + (1−α)·T²·soft`, for losses with one term `soft` that reads the teacher.
+
+    Raises:
+        UsageError: α is outside [0, 1], or T is not above 0.
+    """
+    alpha, temperature = share("alpha", alpha), positive("temperature", temperature)
+    return LossConfig(
+        name=name,
+        weights=(("hard", alpha), ("soft", (1 - alpha) * temperature**2)),
+        temperature=temperature,
+        label_smoothing=label_smoothing,
+    )
+
+
 def divergence(found: Tensor, wanted: Tensor) -> Tensor:
     """Return the mean over the batch of KL(wanted ‖ found), a scalar.
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hkbench.errors import UsageError
-from hkbench.training.losses.config import LossArguments, LossConfig, divergence, positive, share
+from hkbench.training.losses.config import LossArguments, LossConfig, divergence, weighed_by_alpha
 
 
 def configure_kd(arguments: LossArguments) -> LossConfig:
@@ -18,14 +18,7 @@ def configure_kd(arguments: LossArguments) -> LossConfig:
     """
     if arguments.alpha is None or arguments.temperature is None:
         raise UsageError("The loss 'kd' needs both alpha and temperature.")
-    alpha = share("alpha", arguments.alpha)
-    temperature = positive("temperature", arguments.temperature)
-    return LossConfig(
-        name="kd",
-        weights=(("hard", alpha), ("soft", (1 - alpha) * temperature**2)),
-        temperature=temperature,
-        label_smoothing=arguments.label_smoothing,
-    )
+    return weighed_by_alpha("kd", arguments.alpha, arguments.temperature, arguments.label_smoothing)
 
 
 def kd_terms(

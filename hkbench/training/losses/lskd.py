@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hkbench.errors import UsageError
-from hkbench.training.losses.config import LossArguments, LossConfig, divergence, positive, share
+from hkbench.training.losses.config import LossArguments, LossConfig, divergence, weighed_by_alpha
 
 BASE_TEMPERATURE = 2.0
 """The authors' base temperature for most pairs of CIFAR-100."""
@@ -32,15 +32,8 @@ def configure_lskd(arguments: LossArguments) -> LossConfig:
     """
     if arguments.alpha is None:
         raise UsageError("The loss 'lskd' needs alpha, the weight of the labels in [0, 1].")
-    alpha = share("alpha", arguments.alpha)
-    given = BASE_TEMPERATURE if arguments.temperature is None else arguments.temperature
-    temperature = positive("temperature", given)
-    return LossConfig(
-        name="lskd",
-        weights=(("hard", alpha), ("soft", (1 - alpha) * temperature**2)),
-        temperature=temperature,
-        label_smoothing=arguments.label_smoothing,
-    )
+    temperature = BASE_TEMPERATURE if arguments.temperature is None else arguments.temperature
+    return weighed_by_alpha("lskd", arguments.alpha, temperature, arguments.label_smoothing)
 
 
 def lskd_terms(
