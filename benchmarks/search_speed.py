@@ -25,7 +25,8 @@ from hkbench.data.sources import open_source
 from hkbench.errors import HkbenchError
 from hkbench.search.plan import SearchPlan
 from hkbench.search.search import run_search
-from hkbench.search.space import Space, load_space
+from hkbench.search.space import Space
+from hkbench.search.space_file import load_space
 from hkbench.store.environment import hardware, versions
 from hkbench.store.rundir import RunDirectory
 

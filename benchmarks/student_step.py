@@ -10,7 +10,7 @@ import torch
 from benchmarks.bare_step import BATCH, bare_step
 from benchmarks.claim import Claim, machine, main
 from hkbench.config import usable_cores
-from hkbench.models.registry import build
+from hkbench.models.build import build
 from hkbench.training.optimizers import OptimizerConfig, build_optimizer
 from hkbench.training.precision import mixed_dtype, suit_bfloat16
 

@@ -13,7 +13,8 @@ from benchmarks.claim import Claim, machine, main
 from benchmarks.peers.apart import run_apart
 from hkbench.search.plan import SearchPlan
 from hkbench.search.search import run_search
-from hkbench.search.space import Schedule, load_space
+from hkbench.search.space import Schedule
+from hkbench.search.space_file import load_space
 from hkbench.training.teacher import TeacherRecipe
 
 TARGET_S = 0.15

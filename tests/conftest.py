@@ -18,9 +18,10 @@ INSTALLED = {
 
 @pytest.fixture(autouse=True, scope="session")
 def _cache(tmp_path_factory):
-    """Keep the user's cache out of the tests, and the tests' files out of the user's cache."""
+    """Keep the user's cache and the network out of the tests, and the tests' files out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HKBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HKBENCH_OFFLINE", "1")
         yield
 
 

@@ -12,7 +12,7 @@ import typer
 import yaml
 
 from hkbench.cli.app import app, main
-from hkbench.search.space import load_space
+from hkbench.search.space_file import load_space
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "results" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -9,7 +9,8 @@ import torch
 from hkbench.config import cache_dir
 from hkbench.data.source import Source
 from hkbench.data.splits import Split, make_split
-from hkbench.models.registry import Classifier, build
+from hkbench.models.build import build
+from hkbench.models.classifier import Classifier
 from hkbench.store.environment import now
 from hkbench.training.teacher import Teacher, TeacherRecipe, TeacherRecord, load_teacher, teacher_key
 from hkbench.training.teaching import save_half

@@ -1,8 +1,8 @@
-"""`predictions.parquet`: what each kept model answered, and the metrics that follow from it.
+"""`predictions.parquet`: what each kept model answered.
 
 One row a model and picture: `model_id`, `part`, `picture_id`, `group` (null where pictures have none),
 `label` (int32) and `logits` (a fixed-size list of float16). Rows keep the order in which they were
-written. It is the one source of accuracy, intervals and confusion.
+written. It is the one source of metrics, intervals, comparisons and confusion.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from hkbench.errors import UsageError
 from hkbench.store import atomic
-from hkbench.store.records import Metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +111,12 @@ def correct(block: PredictionBlock) -> NDArray[np.bool_]:
 
 def confusion(block: PredictionBlock) -> NDArray[np.int64]:
     """Return how many pictures of each class (row) got each answer (column); int64 (classes, classes)."""
-    classes = block.logits.shape[1]
-    pairs = block.labels.astype(np.int64) * classes + block.logits.argmax(axis=1)
-    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    from sklearn.metrics import confusion_matrix
+
+    counts: NDArray[np.int64] = confusion_matrix(
+        block.labels, block.logits.argmax(axis=1), labels=np.arange(block.logits.shape[1])
+    )
+    return counts
 
 
 def class_accuracy(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -123,38 +125,3 @@ def class_accuracy(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     shares = np.full(len(counts), np.nan)
     np.divide(counts.diagonal(), pictures, out=shares, where=pictures > 0)
     return shares
-
-
-def metrics_of(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Metrics:
-    """Return accuracy, top5, macro_f1 (shares in [0, 1]) and log_loss (nats).
-
-    With fewer than five classes top5 is 1. A class that is neither among the labels nor among the
-    answers has no F1 and is left out of the mean, as scikit-learn does.
-
-    Args:
-        logits: float (n, classes), n ≥ 1; they are rounded to float16 first, as they are stored.
-        labels: int (n,), in [0, classes).
-
-    Raises:
-        ValueError: there is no picture, or the two differ in length.
-    """
-    if len(logits) != len(labels) or not len(labels):
-        raise ValueError(f"metrics need a label for each of at least one picture, not {len(labels)}")
-    stored = logits.astype(np.float16).astype(np.float64)  # (n, classes)
-    answers = stored.argmax(axis=1)
-    top = np.argsort(-stored, axis=1, kind="stable")[:, :5]
-    shifted = stored - stored.max(axis=1, keepdims=True)
-    log_sum = np.log(np.exp(shifted).sum(axis=1))
-    return {
-        "accuracy": float((answers == labels).mean()),
-        "top5": float((top == labels[:, None]).any(axis=1).mean()),
-        "macro_f1": _macro_f1(answers, labels, stored.shape[1]),
-        "log_loss": float((log_sum - shifted[np.arange(len(labels)), labels]).mean()),
-    }
-
-
-def _macro_f1(answers: NDArray[np.integer], labels: NDArray[np.integer], classes: int) -> float:
-    right = np.bincount(labels[answers == labels], minlength=classes)
-    seen = np.bincount(labels, minlength=classes) + np.bincount(answers, minlength=classes)
-    present = seen > 0
-    return float((2 * right[present] / seen[present]).mean())

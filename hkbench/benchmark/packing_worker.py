@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from hkbench.models.registry import build
+from hkbench.models.build import build
 from hkbench.training.feed import TrainingData
 from hkbench.training.loop import Training, TrainingConfig
 

@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from hkbench import __version__
-from hkbench.cli import benchmark, data, doctor, report, search
+from hkbench.cli import benchmark, data, doctor, models, report, search, spaces, train
 from hkbench.cli.console import err
 from hkbench.errors import HkbenchError
 
@@ -19,10 +19,13 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("search")(search.search)
+app.command("train")(train.train)
 app.command("benchmark")(benchmark.benchmark)
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
+app.add_typer(models.app, name="models")
+app.add_typer(spaces.app, name="spaces")
 
 
 @app.callback(invoke_without_command=True)

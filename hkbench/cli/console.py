@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 Advance = Callable[[int, int], None]
 """Called with (done, total) as work goes on."""
@@ -16,6 +17,11 @@ PLAIN_INTERVAL_S = 5.0
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def print_table(table: Table, *, width: int) -> None:
+    """Print a table at least `width` columns wide; a narrower terminal breaks its lines."""
+    Console(soft_wrap=True, highlight=False, width=max(out.width, width)).print(table)
 
 
 def print_json(found: Any) -> None:

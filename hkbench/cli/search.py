@@ -42,6 +42,14 @@ def search(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="Where trials train: cpu or cuda.")] = "cpu",
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="A network to train as the teacher, or the folder of one: models/<id> of a run."),
+    ] = None,
+    costs: Annotated[
+        Path | None,
+        typer.Option(help="A YAML file of what wrong answers cost: {default: 1, cup: {mug: 0.2}}."),
+    ] = None,
     set_key: Annotated[
         list[str] | None, typer.Option("--set", help="Override a key of the space: schedule.reduction=2.")
     ] = None,
@@ -59,13 +67,18 @@ def search(
     """
     # What trains is imported when it is needed: torch and Ray take seconds, and --help has none to give.
     from hkbench.search import plan as plans
-    from hkbench.search.space import load_space
+    from hkbench.search.space_file import load_space
 
     overrides = _overrides(set_key or [], trials, epochs, budget)
+    teacher_folder = Path(teacher) if teacher is not None and Path(teacher).is_dir() else None
+    if teacher is not None and teacher_folder is None:
+        overrides["teacher.model"] = teacher
     loaded = load_space(space, (plans.QUICK if quick else {}) | overrides)
     plans.check_device(device)
     plan = plans.SearchPlan(
         space=loaded,
+        teacher_folder=teacher_folder,
+        costs=costs,
         out=out_folder or plans.default_run(f"{loaded.name}-quick" if quick else loaded.name, resume=resume),
         data=data,
         group_by=group_by,
@@ -81,9 +94,16 @@ def search(
         quick=quick,
         command=("hkbench", *sys.argv[1:]),
     )
+    run_plan(plan, dry_run=dry_run, json_=json_)
+
+
+def run_plan(plan: "SearchPlan", *, dry_run: bool, json_: bool) -> None:
+    """Warn of what is known beforehand, then carry a plan out and show what it found, or only say it."""
     if dry_run:
         print_json({"out": str(plan.out), **plan.described()})
         return
+    for warning in plan.space.warnings():
+        err.print(Text.assemble(("warning: ", "yellow"), warning))
     _run(plan, json_)
 
 
@@ -118,14 +138,25 @@ def _run(plan: "SearchPlan", json_: bool) -> None:
 
 
 def _overrides(
-    set_keys: list[str], trials: int | None, epochs: int | None, budget: str | None
+    texts: list[str], trials: int | None, epochs: int | None, budget: str | None
 ) -> dict[str, str]:
     """Return dotted keys of the space with their values; a flag of its own wins over --set."""
+    named = {"trials": trials, "max_epochs": epochs, "budget": budget}
+    return set_keys(texts) | {
+        f"schedule.{key}": str(value) for key, value in named.items() if value is not None
+    }
+
+
+def set_keys(texts: list[str]) -> dict[str, str]:
+    """Return the keys and values of `--set key=value` flags.
+
+    Raises:
+        UsageError: a flag without key or equals sign.
+    """
     found: dict[str, str] = {}
-    for text in set_keys:
+    for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise UsageError(f"--set takes key=value, such as schedule.reduction=2; found '{text}'.")
         found[key] = value
-    named = {"trials": trials, "max_epochs": epochs, "budget": budget}
-    return found | {f"schedule.{key}": str(value) for key, value in named.items() if value is not None}
+    return found

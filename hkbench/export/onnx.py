@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from hkbench.data.decode import DECODER
 from hkbench.errors import HkbenchError
 from hkbench.export.session import OnnxClassifier
-from hkbench.models.registry import Classifier, parameter_count
+from hkbench.models.classifier import Classifier, parameter_count
+from hkbench.models.counts import fused
 from hkbench.store.atomic import replacing
 
 OPSET = 20
@@ -103,8 +104,8 @@ def check_export(artifact: Artifact, network: Classifier, pictures: NDArray[np.u
 
 
 def _translate(network: Classifier, image_size: int) -> onnx.ModelProto:
-    # A copy, without gradients: nothing is traced for a backward pass.
-    still = copy.deepcopy(network).cpu().eval().requires_grad_(False)
+    # Without gradients: nothing is traced for a backward pass.
+    still = fused(network).cpu().requires_grad_(False)
     pictures = torch.zeros(2, 3, image_size, image_size)
     with torch.no_grad():
         program = torch.onnx.export(

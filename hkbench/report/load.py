@@ -8,6 +8,7 @@ import pandas as pd
 
 from hkbench.analysis.intervals import wilson
 from hkbench.analysis.predictions import PredictionBlock, read_predictions
+from hkbench.analysis.ranking import Ranked, ranked_parameters
 from hkbench.analysis.trials import frontier_numbers
 from hkbench.store.records import (
     BenchmarkRecord,
@@ -35,9 +36,11 @@ EPOCH_COLUMNS = [
 MODEL_COLUMNS = [
     "id", "role", "trial", "twin_of", "model", "image_size", "precision", "parameters", "sha256",
     "size_bytes", "pictures", "error", "error_low", "error_high", "validation_error",
+    "cost_weighted_error", "cost_low", "cost_high",
 ]  # fmt: skip
 MODEL_NUMBERS = [
     "trial", "twin_of", "size_bytes", "pictures", "error", "error_low", "error_high", "validation_error",
+    "cost_weighted_error", "cost_low", "cost_high",
 ]  # fmt: skip
 BENCHMARK_COLUMNS = [
     "model_id", "sha256", "device", "device_model", "runtime", "precision", "batch", "threads", "status",
@@ -55,7 +58,8 @@ class LoadedRun:
 
     `error` is 1 − accuracy, a share. In `trials` it is of the validation part, in `models` of `part`,
     the one part that all models have: test where each has it, else validation. `path` is where the run
-    lies, as its reader was told it, for commands.
+    lies, as its reader was told it, for commands. `rankings` has, by parameter, the choices that were tried with
+    several seeds.
     """
 
     path: str
@@ -67,6 +71,7 @@ class LoadedRun:
     benchmark: pd.DataFrame
     telemetry: pd.DataFrame
     predictions: Sequence[PredictionBlock]
+    rankings: dict[str, list[Ranked]]
 
 
 def load_run(directory: RunDirectory) -> LoadedRun:
@@ -94,6 +99,7 @@ def load_run(directory: RunDirectory) -> LoadedRun:
             [_telemetry(row) for row in directory.read(TelemetryRecord)], TELEMETRY_COLUMNS, ["seconds"]
         ),
         predictions=read_predictions(directory.predictions),
+        rankings=ranked_parameters(directory.trials()),
     )
 
 
@@ -146,7 +152,9 @@ def _model(record: ModelRecord, part: str) -> dict[str, Any]:
             "error": 1 - accuracy,
             "error_low": 1 - interval.high,
             "error_high": 1 - interval.low,
+            "cost_weighted_error": shown.cost_weighted_error,
         }
+        row["cost_low"], row["cost_high"] = shown.intervals.get("cost_weighted_error", (None, None))
     if validation:
         row["validation_error"] = 1 - validation.metrics["accuracy"]
     return row

@@ -18,6 +18,7 @@ from hkbench.report.figures import FIGURES
 from hkbench.report.figures.chart import Chart
 from hkbench.report.headline import cautions, headline
 from hkbench.report.load import LoadedRun, load_run
+from hkbench.report.quality import quality
 from hkbench.store import atomic
 from hkbench.store.rundir import RunDirectory
 
@@ -58,6 +59,7 @@ def render(loaded: LoadedRun) -> str:
         drawings=htmlsafe_json_dumps(
             {name: _drawing(chart) for name, chart in charts.items() if chart.figure}
         ),
+        quality=quality(loaded),
         trials=trials_table(loaded),
         environment=environment(loaded),
         rejected=rejected_table(loaded),

@@ -1,7 +1,9 @@
-"""What an architecture costs before it is trained: bytes of its ONNX file, parameters and latency.
+"""What an architecture costs before it is trained: bytes of its ONNX file, parameters, work and latency.
 
-None of these depends on the weights' values, so each is measured once for each architecture, while nothing
-else runs, and kept in the cache under the versions and the processor that it was measured with.
+None of these depends on the weights' values, so each is measured once for each architecture and kept in the
+cache under the versions and the processor that it was measured with. Latency needs a machine on which nothing
+else runs, so only architectures that a space lists have it, measured before the first trial; what a larger
+space proposes is counted when it is proposed.
 """
 
 import tempfile
@@ -16,9 +18,10 @@ from hkbench.benchmark.artifact import measure_artifact
 from hkbench.config import cache_dir
 from hkbench.errors import HkbenchError, UsageError
 from hkbench.export.onnx import export_onnx
-from hkbench.models.registry import build
-from hkbench.search.settings import Architecture
-from hkbench.search.space import Limit
+from hkbench.models.architecture import Architecture
+from hkbench.models.build import build
+from hkbench.models.counts import macs
+from hkbench.search.space import STATIC, Limit, Space
 from hkbench.store import atomic
 from hkbench.store.cache import key_of, read_kept
 from hkbench.store.environment import cpu_model, versions
@@ -29,41 +32,86 @@ ANY_SPLIT = "0" * 64
 
 
 class ArchitectureCost(BaseModel):
-    """The static cost of one architecture; latency is the p50 at batch 1, one thread, ONNX Runtime."""
+    """The static cost of one architecture; `macs` are multiply-accumulates of a picture.
+
+    Latency is the p50 at batch 1, one thread, ONNX Runtime; None where it wasn't measured.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     artifact_bytes: int
-    latency_ms: float
     parameters: int
+    macs: int
+    latency_ms: float | None = None
 
     def objectives(self) -> dict[str, float]:
         """Return the objectives that don't depend on training."""
-        return {"artifact_bytes": float(self.artifact_bytes), "latency_ms": self.latency_ms}
+        found = {name: getattr(self, name) for name in STATIC}
+        return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def measure_costs(
-    architectures: list[Architecture],
-    classes: tuple[str, ...],
-    device: str,
-    advance: Callable[[int, int], None] | None = None,
-) -> dict[Architecture, ArchitectureCost]:
-    """Return the cost of each architecture, measured here or taken from the cache.
+class Costs:
+    """The costs of a space's architectures: those that it lists beforehand, any other when it is asked for.
 
-    Raises:
-        HkbenchError: an architecture doesn't export or doesn't run.
+    Args:
+        space: whose architectures.
+        classes: what the networks tell apart.
+        device: where latency is measured.
     """
-    found: dict[Architecture, ArchitectureCost] = {}
-    for done, architecture in enumerate(architectures, start=1):
-        path = _cache_path(architecture, classes, device)
+
+    def __init__(self, space: Space, classes: tuple[str, ...], device: str) -> None:
+        self._classes = classes
+        self._device = device
+        self._listed = space.architectures()
+        self._known: dict[Architecture, ArchitectureCost] = {}
+        asked = {*space.objectives, *space.constraints}
+        if self._listed is None and "latency_ms" in asked:
+            raise UsageError(
+                "latency_ms is measured before the first trial, while nothing else runs, and this space has too "
+                "many architectures for that. Take macs in its place, or let the space list fewer."
+            )
+
+    def measure(self, advance: Callable[[int, int], None] | None = None) -> None:
+        """Measure the architectures that the space lists.
+
+        Raises:
+            HkbenchError: one of them doesn't export or doesn't run.
+        """
+        for done, architecture in enumerate(self._listed or (), start=1):
+            self._known[architecture] = self._cost(architecture, timed=True)
+            if advance is not None:
+                advance(done, len(self._listed or ()))
+
+    def of(self, architecture: Architecture) -> ArchitectureCost:
+        """Return the cost of an architecture, counted here if it wasn't listed."""
+        if architecture not in self._known:
+            self._known[architecture] = self._cost(architecture, timed=False)
+        return self._known[architecture]
+
+    def _cost(self, architecture: Architecture, *, timed: bool) -> ArchitectureCost:
+        path = _cache_path(architecture, self._classes, self._device)
         cost = read_kept(path, ArchitectureCost)
-        if cost is None:
-            cost = _measure(architecture, classes, device)
+        if cost is None or (timed and cost.latency_ms is None):
+            cost = _measure(architecture, self._classes, self._device if timed else None)
             atomic.write_text(path, cost.model_dump_json() + "\n")
-        found[architecture] = cost
-        if advance is not None:
-            advance(done, len(architectures))
-    return found
+        return cost
+
+    def refuse_impossible(self, limits: dict[str, Limit]) -> None:
+        """Refuse limits that no listed architecture keeps; a search would ask for points for ever.
+
+        Raises:
+            UsageError: names the architecture that comes nearest.
+        """
+        broken = {architecture: broken_limits(cost, limits) for architecture, cost in self._known.items()}
+        if not broken or not all(broken.values()):
+            return
+        nearest = min(broken, key=lambda architecture: sum(broken[architecture].values()))
+        values = self._known[nearest].objectives()
+        found = ", ".join(f"{name} {values[name]:,.6g}" for name in broken[nearest])
+        raise UsageError(
+            f"No architecture of the space keeps its limits. The nearest is {nearest.label} at "
+            f"{nearest.image_size} px, with {found}. Raise the limits, or let the space choose smaller networks."
+        )
 
 
 def broken_limits(cost: ArchitectureCost, limits: dict[str, Limit]) -> dict[str, float]:
@@ -74,49 +122,42 @@ def broken_limits(cost: ArchitectureCost, limits: dict[str, Limit]) -> dict[str,
     return {name: by for name, by in found.items() if by > 0}
 
 
-def refuse_impossible(costs: dict[Architecture, ArchitectureCost], limits: dict[str, Limit]) -> None:
-    """Refuse limits that no architecture of a space keeps; a search would ask for points for ever.
-
-    Raises:
-        UsageError: names the architecture that comes nearest.
-    """
-    broken = {architecture: broken_limits(cost, limits) for architecture, cost in costs.items()}
-    if not all(broken.values()):
-        return
-    nearest = min(broken, key=lambda architecture: sum(broken[architecture].values()))
-    model, image_size, _ = nearest
-    found = ", ".join(f"{name} {costs[nearest].objectives()[name]:,.6g}" for name in broken[nearest])
-    raise UsageError(
-        f"No architecture of the space keeps its limits. The nearest is {model} at {image_size} px, "
-        f"with {found}. Raise the limits, or let the space choose smaller networks."
-    )
-
-
 def _cache_path(architecture: Architecture, classes: tuple[str, ...], device: str) -> Path:
     bearing = {
         name: text for name, text in versions().items() if name in ("hkbench", "torch", "onnxruntime", "timm")
     }
-    key = key_of(*architecture, classes, device, cpu_model(), bearing)
+    key = key_of(architecture.model_dump(), classes, device, cpu_model(), bearing)
     return cache_dir() / "costs" / f"{key}.json"
 
 
-def _measure(architecture: Architecture, classes: tuple[str, ...], device: str) -> ArchitectureCost:
-    model, image_size, frozen_body = architecture
-    network = build(model, classes=len(classes), frozen_body=frozen_body, seed=0)
+def _measure(architecture: Architecture, classes: tuple[str, ...], device: str | None) -> ArchitectureCost:
+    """Export an untrained network and count it; where a device is told, measure the file's latency on it."""
+    network = build(architecture, classes=len(classes), seed=0)
     _fill_with_noise(network)
+    latency_ms = None
     with tempfile.TemporaryDirectory() as folder:
         artifact = export_onnx(
             network,
             Path(folder) / "untrained.onnx",
-            image_size=image_size,
+            image_size=architecture.image_size,
             labels=classes,
             metadata={"split": ANY_SPLIT},
         )
-        row = measure_artifact(artifact.path, device=device, batch=1, threads=1, time_limit_s=LATENCY_SECONDS)
-    if row.p50_ms is None:
-        raise HkbenchError(f"{model} at {image_size} px can't be measured on {device}: {row.reason}")
+        if device is not None:
+            row = measure_artifact(
+                artifact.path, device=device, batch=1, threads=1, time_limit_s=LATENCY_SECONDS
+            )
+            if row.p50_ms is None:
+                raise HkbenchError(
+                    f"{architecture.label} at {architecture.image_size} px can't be measured on {device}: "
+                    f"{row.reason}"
+                )
+            latency_ms = row.p50_ms
     return ArchitectureCost(
-        artifact_bytes=artifact.size_bytes, latency_ms=row.p50_ms, parameters=artifact.parameters
+        artifact_bytes=artifact.size_bytes,
+        parameters=artifact.parameters,
+        macs=macs(network, architecture.image_size),
+        latency_ms=latency_ms,
     )
 
 

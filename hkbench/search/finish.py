@@ -7,14 +7,18 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import save
 
-from hkbench.analysis.predictions import PredictionBlock, metrics_of, write_predictions
+from hkbench.analysis.evaluation import part_metrics
+from hkbench.analysis.misclassification import MisclassificationCosts, load_costs
+from hkbench.analysis.predictions import PredictionBlock, write_predictions
 from hkbench.analysis.trials import frontier_numbers, is_feasible
 from hkbench.benchmark.run import benchmark_run
 from hkbench.config import usable_cores
 from hkbench.data.store import PictureStore
 from hkbench.export.onnx import Artifact, check_export, export_onnx
 from hkbench.export.session import OnnxClassifier
-from hkbench.models.registry import Classifier, build
+from hkbench.models.architecture import Architecture
+from hkbench.models.build import build
+from hkbench.models.classifier import Classifier
 from hkbench.search.plan import SearchPlan
 from hkbench.search.prepare import Prepared
 from hkbench.search.space import Space
@@ -36,8 +40,7 @@ class Finalist:
     id: str
     role: str
     network: Classifier
-    model: str
-    image_size: int
+    architecture: Architecture
     epochs: int
     trial: TrialRecord | None = None
     twin_of: int | None = None
@@ -80,8 +83,7 @@ def finalists(plan: SearchPlan, prepared: Prepared, job: Job, run: RunDirectory)
             id=TEACHER if number == 1 else f"{TEACHER}-{number}",
             role="teacher",
             network=teacher.network(),
-            model=record.recipe.model,
-            image_size=record.recipe.image_size,
+            architecture=record.structure,
             epochs=record.best_epoch,
         )
     trials = run.trials()
@@ -96,8 +98,7 @@ def finalists(plan: SearchPlan, prepared: Prepared, job: Job, run: RunDirectory)
             id=f"trial-{number:03d}",
             role="student" if trial.weight_soft > 0 else "no-teacher",
             network=_trained(plan, job, trial),
-            model=trial.model,
-            image_size=trial.image_size,
+            architecture=plan.space.settings(trial.params).architecture,
             epochs=trial.epochs,
             trial=trial,
             twin_of=student.number if student is not None and trial is twin else None,
@@ -106,7 +107,7 @@ def finalists(plan: SearchPlan, prepared: Prepared, job: Job, run: RunDirectory)
 
 def _trained(plan: SearchPlan, job: Job, trial: TrialRecord) -> Classifier:
     settings = plan.space.settings(trial.params)
-    network = build(settings.model, classes=len(job.shared.classes), frozen_body=settings.frozen_body)
+    network = build(settings.architecture, classes=len(job.shared.classes))
     state = load_checkpoint(job.checkpoint(trial.number))["training"]
     average = state["average"]
     if average is None:
@@ -129,11 +130,12 @@ def ship(
     records: list[ModelRecord] = []
     blocks: list[PredictionBlock] = []
     waiting = list(finalists(plan, prepared, job, run))
+    costs = load_costs(plan.costs, prepared.shared.classes) if plan.costs is not None else None
     for done, finalist in enumerate(waiting, start=1):
-        store = prepared.stores[finalist.image_size]
+        store = prepared.stores[finalist.architecture.image_size]
         artifact = _export(finalist, store, prepared, run)
         scored = list(_score(finalist.id, artifact.path, store, prepared))
-        record = _record(finalist, artifact, scored)
+        record = _record(finalist, artifact, scored, costs)
         run.write_model(record)
         records.append(record)
         blocks.extend(scored)
@@ -151,7 +153,7 @@ def _export(finalist: Finalist, store: PictureStore, prepared: Prepared, run: Ru
     artifact = export_onnx(
         finalist.network,
         folder / "model.onnx",
-        image_size=finalist.image_size,
+        image_size=finalist.architecture.image_size,
         labels=store.classes,
         metadata={"split": prepared.split.hash},
     )
@@ -174,15 +176,21 @@ def _score(model_id: str, path: Path, store: PictureStore, prepared: Prepared) -
         )
 
 
-def _record(finalist: Finalist, artifact: Artifact, blocks: list[PredictionBlock]) -> ModelRecord:
+def _record(
+    finalist: Finalist,
+    artifact: Artifact,
+    blocks: list[PredictionBlock],
+    costs: MisclassificationCosts | None,
+) -> ModelRecord:
     return ModelRecord.model_validate(
         {
             "id": finalist.id,
             "role": finalist.role,
             "trial": finalist.trial.number if finalist.trial else None,
             "twin_of": finalist.twin_of,
-            "model": finalist.model,
-            "image_size": finalist.image_size,
+            "model": finalist.architecture.label,
+            "image_size": finalist.architecture.image_size,
+            "architecture": finalist.architecture.model_dump(exclude_none=True),
             "params": finalist.trial.params if finalist.trial else {},
             "parameters": artifact.parameters,
             "sha256": artifact.sha256,
@@ -190,18 +198,18 @@ def _record(finalist: Finalist, artifact: Artifact, blocks: list[PredictionBlock
             "opset": artifact.opset,
             "files": {"onnx": "model.onnx", "safetensors": "model.safetensors", "labels": "labels.txt"},
             "epochs": finalist.epochs,
-            "parts": [
-                PartMetrics.model_validate(
-                    {
-                        "part": block.part,
-                        "pictures": len(block.labels),
-                        "metrics": metrics_of(block.logits, block.labels),
-                    }
-                )
-                for block in blocks
-            ],
+            "parts": _parts(blocks, costs),
         }
     )
+
+
+def _parts(blocks: list[PredictionBlock], costs: MisclassificationCosts | None) -> list[PartMetrics]:
+    """Score each part; the calibration of the test part is corrected by what validation says."""
+    validation = next(block for block in blocks if block.part == "validation")
+    return [
+        part_metrics(block, calibration=validation if block.part == "test" else None, costs=costs)
+        for block in blocks
+    ]
 
 
 def measure(

@@ -1,10 +1,9 @@
 """The parameters of a space: what each may be, and under which conditions it is asked for at all."""
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-from hkbench.errors import UsageError
 
 Value = str | int | float | bool
 
@@ -18,12 +17,14 @@ class Strict(BaseModel):
 class _Parameter(Strict):
     when: dict[str, Value | list[Value]] = Field(default_factory=dict)
     sets: str | None = None
+    default: Value | None = None
 
-    def active(self, params: dict[str, Any]) -> bool:
-        """Whether the conditions hold for what has been chosen so far."""
+    def active(self, params: dict[str, Any], *, of: Collection[str] | None = None) -> bool:
+        """Whether the conditions hold for what has been chosen so far; `of` names those that are looked at."""
         return all(
             name in params and params[name] in (allowed if isinstance(allowed, list) else [allowed])
             for name, allowed in self.when.items()
+            if of is None or name in of
         )
 
 
@@ -48,9 +49,9 @@ class _Range(_Parameter):
         """Whether a value lies in the range."""
         return not isinstance(value, str) and self.low <= value <= self.high
 
-    def values(self) -> list[Value]:
-        """Refuse to list what has no end."""
-        raise UsageError("'model', 'image_size' and 'frozen_body' must be lists of choices or int.")
+    def values(self) -> list[Value] | None:
+        """Return every value that may be chosen; None where they have no end."""
+        return None
 
 
 class FloatParameter(_Range):
@@ -68,7 +69,7 @@ class IntParameter(_Range):
     high: int
     step: int = Field(default=1, ge=1)
 
-    def values(self) -> list[Value]:
+    def values(self) -> list[Value] | None:
         """Return every whole number that may be chosen."""
         return list(range(self.low, self.high + 1, self.step))
 
@@ -87,7 +88,7 @@ class CategoricalParameter(_Parameter):
         """Whether a value is one of the choices."""
         return value in self.choices
 
-    def values(self) -> list[Value]:
+    def values(self) -> list[Value] | None:
         """Return the choices."""
         return self.choices
 

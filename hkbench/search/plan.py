@@ -3,13 +3,14 @@
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hkbench.benchmark.devices import Missing, find, parse_device
 from hkbench.benchmark.packing import best_packing
 from hkbench.data.splits import SCHEMES, SPLIT_SEED
 from hkbench.errors import UsageError, unknown
 from hkbench.search.space import Space
+from hkbench.store.records import RunRecord
 from hkbench.training.teacher import TeacherRecipe
 
 QUICK = {"schedule.trials": "4", "schedule.max_epochs": "2"}
@@ -24,11 +25,18 @@ class SearchPlan:
     """A search, ready to run; times in seconds. A quick one has fewer pictures and no twin.
 
     `views` is the number of views of each picture, `concurrency` that of trials at once, each with `threads`
-    threads; None lets the search choose them, by measuring this machine.
+    threads; None lets the search choose them, by measuring this machine. A plan of the kind `train` has one
+    trial, which is trained in this process; with `fitted_s` its number of epochs is chosen to take so long.
+    `teacher_folder` is a teacher that is there, in place of the space's own; `costs` a file of what wrong
+    answers cost.
     """
 
     space: Space
     out: Path
+    kind: Literal["search", "train"] = "search"
+    teacher_folder: Path | None = None
+    costs: Path | None = None
+    fitted_s: float | None = None
     data: str = "goods69"
     group_by: str | None = None
     split: str = "random"
@@ -56,7 +64,12 @@ class SearchPlan:
 
     @property
     def teachers(self) -> list[TeacherRecipe]:
-        """The teachers that the space names; the first is the one that students are compared with."""
+        """The teachers to find or to train, the one that students are compared with first.
+
+        None where no trial reads a teacher, or where the user has brought one.
+        """
+        if self.teacher_folder is not None or not self.space.may_need_teacher():
+            return []
         return [self.space.teacher, *self.space.more_teachers]
 
     def hurried(self, recipe: TeacherRecipe) -> TeacherRecipe:
@@ -67,6 +80,8 @@ class SearchPlan:
         """Return what decides a search's results, as `run.json` keeps it and `--resume` compares it."""
         return {
             "space": self.space.model_dump(mode="json"),
+            "teacher_folder": str(self.teacher_folder) if self.teacher_folder is not None else None,
+            "fitted_s": self.fitted_s,
             "data": self.data,
             "group_by": self.group_by,
             "split": self.split,
@@ -92,6 +107,20 @@ def packed(plan: SearchPlan, recorded: tuple[int, int] | None = None) -> SearchP
         return plan
     workers, threads = recorded or best_packing(plan.device, cached_only=plan.quick)
     return replace(plan, concurrency=min(workers, plan.space.schedule.trials), threads=threads)
+
+
+def as_recorded(plan: SearchPlan, record: RunRecord) -> SearchPlan:
+    """Return the plan of a training that is resumed with the epochs that its budget gave it at first."""
+    if plan.fitted_s is None:
+        return plan
+    epochs = record.config["space"]["schedule"]["max_epochs"]
+    return with_epochs(plan, epochs)
+
+
+def with_epochs(plan: SearchPlan, epochs: int) -> SearchPlan:
+    """Return the plan with another number of epochs, all of which every trial trains."""
+    schedule = plan.space.schedule.model_copy(update={"max_epochs": epochs, "grace": epochs})
+    return replace(plan, space=plan.space.model_copy(update={"schedule": schedule}))
 
 
 def default_run(name: str, *, resume: bool, results: Path = Path("results")) -> Path:

@@ -7,16 +7,19 @@ from typing import Protocol
 
 import torch
 
+from hkbench.analysis.misclassification import load_costs
 from hkbench.config import usable_cores
-from hkbench.data.augment import sample_views
+from hkbench.data.augment import ViewTable, sample_views
 from hkbench.data.build import build_stores
 from hkbench.data.sources import Source, open_source
 from hkbench.data.splits import Split, load_split
 from hkbench.data.store import PictureStore
-from hkbench.search.plan import SearchPlan
+from hkbench.search.plan import SearchPlan, as_recorded
 from hkbench.search.shared import SharedData, keep_split, keep_views, shortened
-from hkbench.search.views import number_of_views
-from hkbench.store.records import DataRecord, SplitRecord
+from hkbench.search.timing import within_budget
+from hkbench.search.views import MOST_VIEWS, number_of_views
+from hkbench.store.records import DataRecord, RunRecord, SplitRecord
+from hkbench.training.given_teacher import open_teacher
 from hkbench.training.logits import TeacherPass
 from hkbench.training.loop import EpochResult
 from hkbench.training.rendered import rendered_views
@@ -39,8 +42,12 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What the driver keeps of the preparation; times in seconds. The first teacher is the space's own."""
+    """What the driver keeps of the preparation; times in seconds. Students are compared with the first teacher.
 
+    `plan` is the one that was asked for, its number of epochs chosen.
+    """
+
+    plan: SearchPlan
     source: Source
     stores: dict[int, PictureStore]
     split: Split
@@ -48,11 +55,6 @@ class Prepared:
     views: int
     shared: SharedData
     phase_seconds: dict[str, float]
-
-    @property
-    def teacher(self) -> Teacher:
-        """The teacher that students are compared with."""
-        return self.teachers[0]
 
     def data_record(self) -> DataRecord:
         """Return how the run directory describes the pictures."""
@@ -99,11 +101,12 @@ class PhaseClock:
 
 
 def prepare(
-    plan: SearchPlan, clock: PhaseClock, listener: Listener, recorded_views: int | None = None
+    plan: SearchPlan, clock: PhaseClock, listener: Listener, recorded: RunRecord | None = None
 ) -> Prepared:
     """Make or find all that the trials of a plan share.
 
-    `recorded_views` is the number of views that a search which is resumed began with.
+    `recorded` is what a search that is resumed began with: the number of views, and of epochs where the plan
+    leaves them to its budget.
 
     Raises:
         UsageError: data, group rule, split or teacher that can't be used as they are.
@@ -111,7 +114,7 @@ def prepare(
     torch.set_num_threads(usable_cores())
     clock.begin("pictures")
     source = open_source(plan.data, plan.group_by)
-    sizes = sorted({size for _, size, _ in plan.space.architectures()})
+    sizes = plan.space.image_sizes()
     teacher_sizes = {recipe.image_size for recipe in plan.teachers}
     stores = build_stores(source, sorted({*sizes, *teacher_sizes}), advance=listener.advance)
     whole = load_split(stores[sizes[0]], plan.split, plan.split_seed)
@@ -120,15 +123,20 @@ def prepare(
         _teacher(plan, recipe, stores[recipe.image_size], whole, split, clock, listener)
         for recipe in plan.teachers
     ]
-
-    clock.begin("teacher logits")
-    device = torch.device(plan.device)
-    teacher_pass = TeacherPass(teachers, stores, split, device)
-    number = plan.views or recorded_views or number_of_views(plan, teacher_pass, stores, split)
-    views = sample_views(number, len(split.train), plan.seed, plan.space.augmentation)
-    logits = teacher_pass.logits(views, advance=listener.advance)
+    if plan.costs is not None:
+        load_costs(plan.costs, stores[sizes[0]].classes)  # refused now rather than at the end
+    if plan.teacher_folder is not None:
+        given = open_teacher(plan.teacher_folder, classes=stores[sizes[0]].classes, split_hash=split.hash)
+        teachers = [given]
+        stores |= build_stores(source, [given.record.recipe.image_size], advance=listener.advance)
+    if recorded is None:
+        plan = within_budget(plan, stores, split)
+    else:
+        plan = as_recorded(plan, recorded)
+    recorded_views = recorded.data.views if recorded is not None and recorded.data is not None else None
+    views, logits = _views(plan, teachers, stores, split, recorded_views, clock, listener)
     rendered: dict[int, Path] = {}
-    if device.type == "cpu":  # a GPU renders each batch in less time than it would take to fetch it
+    if plan.device == "cpu":  # a GPU renders each batch in less time than it would take to fetch it
         clock.begin("views")
         rendered = rendered_views((stores[size] for size in sizes), split, views, advance=listener.advance)
     clock.end()
@@ -142,14 +150,36 @@ def prepare(
         classes=stores[sizes[0]].classes,
     )
     return Prepared(
+        plan=plan,
         source=source,
         stores=stores,
         split=split,
         teachers=teachers,
-        views=number,
+        views=views.parameters.shape[0],
         shared=shared,
         phase_seconds=clock.seconds,
     )
+
+
+def _views(
+    plan: SearchPlan,
+    teachers: list[Teacher],
+    stores: dict[int, PictureStore],
+    split: Split,
+    recorded_views: int | None,
+    clock: PhaseClock,
+    listener: Listener,
+) -> tuple[ViewTable, Path | None]:
+    """Return the views, and what the teachers say of them where there are any."""
+    number = plan.views or recorded_views
+    if not teachers:
+        number = number or min(MOST_VIEWS, plan.space.schedule.max_epochs)
+        return sample_views(number, len(split.train), plan.seed, plan.space.augmentation), None
+    clock.begin("teacher logits")
+    teacher_pass = TeacherPass(teachers, stores, split, torch.device(plan.device))
+    number = number or number_of_views(plan, teacher_pass, stores, split)
+    views = sample_views(number, len(split.train), plan.seed, plan.space.augmentation)
+    return views, teacher_pass.logits(views, advance=listener.advance)
 
 
 def _teacher(

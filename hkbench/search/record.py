@@ -16,7 +16,9 @@ from hkbench.store.rundir import RunDirectory
 
 LOCK = ".lock"
 FREE = ("budget_s", "concurrency", "threads", "space.schedule.budget", "space.schedule.trials")
-"""What may differ from the run's record when it is resumed: how long and how wide, not what."""
+FITTED = ("space.schedule.max_epochs", "space.schedule.grace")
+"""What may differ from the run's record when it is resumed: how long and how wide, not what. The second are
+what a training chose by its budget."""
 
 
 def refuse_foreign(plan: SearchPlan, run: RunDirectory) -> None:
@@ -36,7 +38,8 @@ def refuse_foreign(plan: SearchPlan, run: RunDirectory) -> None:
             f"{run.path} holds a search already. Go on with it by --resume, or give --out another name."
         )
     there, wanted = _flat(run.read_run().config), _flat(plan.described())
-    names = [name for name in sorted(there.keys() | wanted.keys()) if name not in FREE]
+    free = FREE if plan.fitted_s is None else FREE + FITTED
+    names = [name for name in sorted(there.keys() | wanted.keys()) if name not in free]
     other = [
         f"{name} is {there.get(name)}, asked for {wanted.get(name)}"
         for name in names
@@ -106,7 +109,7 @@ def start_record(plan: SearchPlan, run: RunDirectory, prepared: Prepared) -> Non
         RunRecord.model_validate(
             {
                 "name": run.path.name,
-                "kind": "search",
+                "kind": plan.kind,
                 "command": list(plan.command),
                 "created": now(),
                 "config": plan.described(),
@@ -118,8 +121,9 @@ def start_record(plan: SearchPlan, run: RunDirectory, prepared: Prepared) -> Non
             }
         )
     )
-    for epoch in prepared.teacher.record.epochs:
-        run.append(epoch)
+    for teacher in prepared.teachers[:1]:
+        for epoch in teacher.record.epochs:
+            run.append(epoch)
 
 
 def update_record(run: RunDirectory, **changes: object) -> None:

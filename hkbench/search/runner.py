@@ -24,9 +24,10 @@ from hkbench.analysis.trials import losses_of
 from hkbench.errors import HkbenchError
 from hkbench.search.plan import SearchPlan
 from hkbench.search.ray_runtime import STOPPING
+from hkbench.search.ray_trial import RayTrial
 from hkbench.search.scheduler import ParetoHalving
 from hkbench.search.session import SearchSession
-from hkbench.search.trial import Job, RayTrial
+from hkbench.search.trial import Job
 from hkbench.store.atomic import explaining_full_disk
 
 

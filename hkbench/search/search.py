@@ -10,7 +10,8 @@ from typing import Protocol
 
 from hkbench.analysis.trials import losses_of
 from hkbench.errors import NoTrialCompletedError, StoppedError
-from hkbench.search.costs import ArchitectureCost, measure_costs, refuse_impossible
+from hkbench.search.alone import run_alone
+from hkbench.search.costs import Costs
 from hkbench.search.finish import best_student, measure, ship, twin_of, twin_params, weak_teacher
 from hkbench.search.plan import SearchPlan, packed
 from hkbench.search.prepare import Listener, PhaseClock, Prepared, prepare
@@ -19,7 +20,6 @@ from hkbench.search.record import held, refuse_foreign, start_record, update_rec
 from hkbench.search.runner import run_trials
 from hkbench.search.scheduler import ParetoHalving
 from hkbench.search.session import SearchSession, TrialListener
-from hkbench.search.settings import Architecture
 from hkbench.search.space import Schedule
 from hkbench.search.study import Asked, Study
 from hkbench.search.trial import Job
@@ -54,10 +54,10 @@ class _Search:
     plan: SearchPlan
     run: RunDirectory
     prepared: Prepared
-    costs: dict[Architecture, ArchitectureCost]
     job: Job
     study: Study
     session: SearchSession
+    listener: SearchListener
 
 
 def run_search(plan: SearchPlan, listener: SearchListener) -> SearchResult:
@@ -70,6 +70,7 @@ def run_search(plan: SearchPlan, listener: SearchListener) -> SearchResult:
     """
     run = RunDirectory(plan.out)
     refuse_foreign(plan, run)
+    plan.space.check_weights()
     if plan.address:
         check_address(plan.address)
     with held(run), _sigterm_like_ctrl_c():
@@ -103,15 +104,16 @@ def _stopped(run: RunDirectory) -> StoppedError:
 def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -> SearchResult:
     there = run.read_run() if run.run_file.is_file() else None
     clock = PhaseClock(listener, there.phase_seconds if there else {})
-    recorded_views = there.data.views if there and there.data else None
-    prepared = prepare(plan, clock, listener, recorded_views)
+    prepared = prepare(plan, clock, listener, there)
+    plan = prepared.plan
     if plan.concurrency is None:
         clock.begin("cores")
         plan = packed(plan, _recorded_packing(there))
     start_record(plan, run, prepared)
     clock.begin("architectures")
-    costs = measure_costs(plan.space.architectures(), prepared.shared.classes, "cpu", listener.advance)
-    refuse_impossible(costs, plan.space.constraints)
+    costs = Costs(plan.space, prepared.shared.classes, "cpu")
+    costs.measure(listener.advance)
+    costs.refuse_impossible(plan.space.constraints)
     search = _assemble(plan, run, prepared, costs, listener)
     try:
         _train(search, clock)
@@ -128,7 +130,7 @@ def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -
     clock.begin("measure")
     rows = measure(plan, run, listener.advance)
     clock.end()
-    warnings = [*_rejections(prepared), *weak_teacher(models), *_untold(search)]
+    warnings = [*_rejections(prepared), *weak_teacher(models), *_untold(search), *plan.space.warnings()]
     update_record(run, status="finished", finished=now(), phase_seconds=clock.seconds, warnings=warnings)
     return SearchResult(
         run=run,
@@ -149,7 +151,7 @@ def _assemble(
     plan: SearchPlan,
     run: RunDirectory,
     prepared: Prepared,
-    costs: dict[Architecture, ArchitectureCost],
+    costs: Costs,
     listener: SearchListener,
 ) -> _Search:
     study = Study.open(run.path / STUDY_FILE, plan.space, plan.seed)
@@ -157,9 +159,9 @@ def _assemble(
         plan=plan,
         run=run,
         prepared=prepared,
-        costs=costs,
         study=study,
-        session=SearchSession(plan, study, run, costs, listener),
+        listener=listener,
+        session=SearchSession(plan, study, run, costs.of, listener),
         job=Job(
             shared=prepared.shared,
             checkpoints=(run.path / "checkpoints").resolve(),
@@ -175,7 +177,10 @@ def _assemble(
 def _train(search: _Search, clock: PhaseClock) -> None:
     """Run the trials and then, alone, the twin of the best student without a teacher."""
     ray_files = search.run.path / "ray"
-    clock.begin("search")
+    clock.begin(search.plan.kind)
+    if search.plan.kind == "train":
+        run_alone(search.session, search.job, search.listener.advance)
+        return
     with ray_runtime(search.plan):
         search.session.start_clock(search.plan.budget_s)
         run_trials(search.plan, search.session, search.job, _rule(search), ray_files)
@@ -239,6 +244,10 @@ def _untold(search: _Search) -> list[str]:
     if search.session.exhausted:
         said.append("The space holds no point that was not tried: the search ended before its trials did.")
     student = best_student(search.run.trials())
-    if student is not None and twin_params(student, search.plan.space) is None:
+    if (
+        search.plan.kind == "search"
+        and student is not None
+        and twin_params(student, search.plan.space) is None
+    ):
         said.append("The space doesn't let loss be 'hard', so no twin without a teacher was trained.")
     return said

@@ -4,20 +4,24 @@ Knows nothing of Ray: `runner` turns Ray Tune's calls into these.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from hkbench.analysis.metrics import METRICS
 from hkbench.errors import UsageError
+from hkbench.models.architecture import Architecture
 from hkbench.search.costs import ArchitectureCost, broken_limits
 from hkbench.search.plan import SearchPlan
-from hkbench.search.settings import Architecture, TrialSettings
+from hkbench.search.settings import TrialSettings
 from hkbench.search.study import Asked, Study
 from hkbench.store.environment import now
 from hkbench.store.records import EpochRecord, TelemetryRecord, TrialRecord, Usage
 from hkbench.store.rundir import RunDirectory
 from hkbench.telemetry.tally import total_usage
 
-METRICS = ("accuracy", "top5", "macro_f1", "log_loss")
+MOST_REFUSED = 200
+"""So many points in a row that break a limit before training end a search: it would ask for ever."""
 USAGE = tuple(name for name in Usage.model_fields if name != "schema_version")
 
 
@@ -61,7 +65,7 @@ class SearchSession:
         plan: SearchPlan,
         study: Study,
         run: RunDirectory,
-        costs: dict[Architecture, ArchitectureCost],
+        costs: Callable[[Architecture], ArchitectureCost],
         listener: TrialListener,
     ) -> None:
         self._plan = plan
@@ -77,6 +81,7 @@ class SearchSession:
         self._limit = plan.space.schedule.trials
         self._deadline: float | None = None
         self._epoch_seconds: list[float] = []
+        self._refused = 0
         self.interrupted = False
         self.fault: Exception | None = None
         self.exhausted = False
@@ -112,7 +117,7 @@ class SearchSession:
             if self._unfinished:
                 asked = self._unfinished.pop(0)
             elif self._study.trained() + len(self._live) < self._limit:
-                fresh = self._study.ask()
+                fresh = self._study.ask() if self._refused < MOST_REFUSED else None
                 if fresh is None:
                     self.exhausted = True
                     return None
@@ -130,12 +135,14 @@ class SearchSession:
             self._tell(self._ended[asked.number])
             return None
         settings = self._plan.space.settings(asked.params)
-        cost = self._costs[settings.architecture]
+        cost = self._costs(settings.architecture)
         self._live[asked.number] = live = _Live(asked=asked, settings=settings, started=now())
         broken = broken_limits(cost, self._plan.space.constraints)
         if broken:
+            self._refused += 1
             self._end(asked.number, "PRUNED", f"over the limit before training: {', '.join(broken)}")
             return None
+        self._refused = 0
         recorded = self._recorded_epochs(asked.number)
         if recorded:
             live.last = {**_flat(recorded[-1]), **cost.objectives()}
@@ -226,7 +233,7 @@ class SearchSession:
 
     def _end(self, number: int, state: str, reason: str | None) -> None:
         live = self._live.pop(number)
-        cost = self._costs[live.settings.architecture]
+        cost = self._costs(live.settings.architecture)
         measured = {**cost.objectives(), **{name: live.last[name] for name in METRICS if name in live.last}}
         values = {name: measured[name] for name in self._plan.space.objectives if name in measured}
         violations = self._violations(measured)
@@ -264,7 +271,7 @@ class SearchSession:
                 "params": live.asked.params,
                 "settings": live.settings.model_dump(),
                 "seed_point": live.asked.seed_point,
-                "model": live.settings.model,
+                "model": live.settings.architecture.label,
                 "image_size": live.settings.image_size,
                 "loss": loss.name,
                 "weight_hard": loss.weight_hard,

@@ -13,7 +13,7 @@ from hkbench.config import cache_dir
 from hkbench.data.augment import ViewTable
 from hkbench.data.splits import Split
 from hkbench.data.store import PictureStore, open_store
-from hkbench.models.registry import Classifier
+from hkbench.models.classifier import Classifier
 from hkbench.store.atomic import replacing
 from hkbench.store.cache import touch
 from hkbench.training.ahead import open_ahead
@@ -89,7 +89,7 @@ class OpenData:
 
         The first trial with a frozen body computes its features, others wait for it and map them.
         """
-        if not network.frozen_stages:
+        if not network.kept_stages:
             return self.data
         workers = threads if device.type == "cpu" else 1
         features = frozen_features(

@@ -1,16 +1,17 @@
-"""Spaces: YAML files of parameters, conditions, objectives, constraints, seed points and a schedule."""
+"""Spaces: parameters, conditions, objectives, constraints, seed points and a schedule."""
 
-from importlib import resources
+from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from hkbench.analysis.metrics import DIRECTIONS
 from hkbench.data.augment import ViewPolicy
 from hkbench.errors import UsageError, unknown
-from hkbench.models.registry import MODELS
+from hkbench.models.architecture import Architecture
+from hkbench.models.build import build
+from hkbench.models.registry import entry_of
 from hkbench.search.parameters import (
     CategoricalParameter,
     FloatParameter,
@@ -19,11 +20,16 @@ from hkbench.search.parameters import (
     Strict,
     Value,
 )
-from hkbench.search.settings import Architecture, TrialSettings, settings_of
+from hkbench.search.settings import TrialSettings, lost_worth, settings_of
 from hkbench.training.teacher import TeacherRecipe
 
-OBJECTIVES = ("accuracy", "artifact_bytes", "latency_ms")
-"""What a trial reports: a share of the validation part, bytes of the ONNX file, milliseconds a picture."""
+STATIC = ("artifact_bytes", "parameters", "macs", "latency_ms")
+"""What an architecture costs whatever it learns: bytes of the ONNX file, multiply-accumulates and
+milliseconds a picture."""
+OBJECTIVES = (*DIRECTIONS, *STATIC)
+"""What a trial reports: the metrics of the validation part, and what its architecture costs."""
+MOST_LISTED = 64
+"""So many architectures at most are exported and timed before the first trial."""
 
 
 class Limit(Strict):
@@ -40,11 +46,21 @@ class Limit(Strict):
 
 
 class SeedPoint(Strict):
-    """A named point that is tried first, with where it comes from."""
+    """A named point that is tried first, with where it comes from.
+
+    With `each` it is several: one for every combination of the listed values, over the same `params`.
+    """
 
     name: str
     source: str
-    params: dict[str, Value]
+    params: dict[str, Value] = Field(default_factory=dict)
+    each: dict[str, list[Value]] = Field(default_factory=dict)
+
+    def points(self) -> Iterator[tuple[str, dict[str, Value]]]:
+        """Yield the name and the parameters of each point that it stands for."""
+        for values in product(*self.each.values()):
+            named = "".join(f", {value}" for value in values)
+            yield f"{self.name}{named}", {**self.params, **dict(zip(self.each, values, strict=True))}
 
 
 class Schedule(Strict):
@@ -94,8 +110,7 @@ class Space(Strict):
             if name not in TrialSettings.model_fields:
                 raise unknown("trial parameter", name, TrialSettings.model_fields)
         for teacher in (self.teacher, *self.more_teachers):
-            if teacher.model not in MODELS:
-                raise unknown("model", teacher.model, MODELS)
+            entry_of(teacher.model, teacher.image_size)
         for name in (*self.objectives, *self.constraints):
             if name not in OBJECTIVES:
                 raise unknown("objective", name, OBJECTIVES)
@@ -104,7 +119,7 @@ class Space(Strict):
                 if cause not in self.parameters:
                     raise UsageError(f"'{name}' depends on '{cause}', which is no parameter of this space.")
         for point in self.start_with:
-            for name in point.params:
+            for name in (*point.params, *point.each):
                 if name not in self.parameters:
                     raise unknown(f"parameter in the seed point '{point.name}':", name, self.parameters)
         self.order()
@@ -151,19 +166,110 @@ class Space(Strict):
         chosen = {self.parameters[name].sets or name: value for name, value in params.items()}
         return settings_of({**self.defaults, **chosen})
 
-    def architectures(self) -> list[Architecture]:
-        """Return every (model, image size, frozen body) that the space can propose."""
-        listed = [self._values(name) for name in ("model", "image_size", "frozen_body")]
-        return [(str(model), int(size), bool(frozen)) for model, size, frozen in product(*listed)]
+    def image_sizes(self) -> list[int]:
+        """Return every picture size that a trial may ask for.
 
-    def _values(self, setting: str) -> list[Value]:
-        """Return all values of a setting that decides what a file costs."""
+        Raises:
+            UsageError: the sizes can't be listed.
+        """
+        sizes = self._values("image_size")
+        if sizes is None:
+            raise UsageError("image_size must be a list of choices or int: pictures are decoded beforehand.")
+        return sorted(int(size) for size in sizes)
+
+    def may_need_teacher(self) -> bool:
+        """Whether any trial may have a loss that reads a teacher."""
+        return set(self._values("loss") or ()) != {"hard"}
+
+    def _values(self, setting: str) -> list[Value] | None:
+        """Return all values that a setting may have; None if they have no end."""
         found: list[Value] = []
-        for name, parameter in self.parameters.items():
-            if (parameter.sets or name) == setting:
-                found += parameter.values()
+        for parameter in self._parameters_of(setting):
+            listed = parameter.values()
+            if listed is None:
+                return None
+            found += listed
         fallback = self.defaults.get(setting, TrialSettings.model_fields[setting].default)
         return list(dict.fromkeys(found)) or [fallback]
+
+    def _parameters_of(self, setting: str) -> list[Parameter]:
+        return [each for name, each in self.parameters.items() if (each.sets or name) == setting]
+
+    def architectures(self) -> list[Architecture] | None:
+        """Return every architecture that the space can propose; None if they are more than `MOST_LISTED`."""
+        deciding = [
+            name for name in self.order() if (self.parameters[name].sets or name) in Architecture.model_fields
+        ]
+        points: list[dict[str, Any]] = [{}]
+        for name in deciding:
+            values = self.parameters[name].values()
+            if values is None:
+                return None
+            points = [point for before in points for point in self._widened(before, name, values, deciding)]
+            if len(points) > 4 * MOST_LISTED:
+                return None
+        found = list(dict.fromkeys(self._architecture(point) for point in points))
+        return found if len(found) <= MOST_LISTED else None
+
+    def _widened(
+        self, point: dict[str, Any], name: str, values: list[Value], deciding: list[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the points that a parameter makes of one: with each of its values, or without it."""
+        parameter = self.parameters[name]
+        may_be = parameter.active(point, of=deciding)
+        if may_be:
+            yield from ({**point, name: value} for value in values)
+        if not may_be or not set(parameter.when) <= set(deciding):  # what else it depends on may not hold
+            yield point
+
+    def _architecture(self, point: dict[str, Any]) -> Architecture:
+        chosen = {self.parameters[name].sets or name: value for name, value in point.items()}
+        fields = {**self.defaults, **chosen}
+        return Architecture.model_validate(
+            {name: value for name, value in fields.items() if name in Architecture.model_fields}
+        )
+
+    def seed_points(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return the name and the parameters of every seed point, with what they leave to a default.
+
+        Raises:
+            UsageError: a value out of range, or of a parameter whose conditions don't hold.
+        """
+        return [
+            (name, _followed(self, params, name))
+            for seed in self.start_with
+            for name, params in seed.points()
+        ]
+
+    def completed(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Return a point in which every active parameter has a value, the first of its own where none is given."""
+        filled: dict[str, Any] = {}
+        for name in self.order():
+            parameter = self.parameters[name]
+            if parameter.active(filled):
+                filled[name] = params.get(name, parameter.edges()[0])
+        return filled
+
+    def first_settings(self) -> TrialSettings:
+        """Return the settings of the point that is tried first, or of one like it."""
+        params = [params for _, params in self.seed_points()] or [{}]
+        return self.settings(self.completed(params[0]))
+
+    def check_weights(self) -> None:
+        """Build every network that starts from weights once, so that those that can't be had or don't fit show.
+
+        Raises:
+            UsageError: the file that is missing, or the tensors that don't fit.
+        """
+        starts = {
+            (found.architecture, found.weights) for found in self.edge_settings() if found.weights != "none"
+        }
+        for architecture, weights in sorted(starts, key=str):
+            build(architecture, classes=2, weights=weights)
+
+    def warnings(self) -> list[str]:
+        """Return what a user should know of the space before anything trains."""
+        return list(dict.fromkeys(filter(None, map(lost_worth, self.edge_settings()))))
 
     def edge_settings(self) -> list[TrialSettings]:
         """Return the settings of the seed points, and of points that reach every choice and end of a range.
@@ -171,7 +277,7 @@ class Space(Strict):
         Raises:
             UsageError: a value that no trial could have.
         """
-        seeds = [self.settings(_followed(self, point.params, point.name)) for point in self.start_with]
+        seeds = [self.settings(self.completed(params)) for _, params in self.seed_points()]
         return seeds + [
             self.settings(_reaching(self, name, value))
             for name, parameter in self.parameters.items()
@@ -196,7 +302,7 @@ def _reaching(space: Space, wanted: str, value: Value) -> dict[str, Any]:
 
 
 def _followed(space: Space, params: dict[str, Value], point: str) -> dict[str, Any]:
-    """Return a seed point with its missing parameters filled in; what it gives must lie in its range."""
+    """Return a seed point with what it leaves to a default; what it gives must lie in its range."""
     filled: dict[str, Any] = {}
     for name in space.order():
         parameter = space.parameters[name]
@@ -204,80 +310,11 @@ def _followed(space: Space, params: dict[str, Value], point: str) -> dict[str, A
             if name in params:
                 raise UsageError(f"The seed point '{point}' sets '{name}', whose conditions it doesn't meet.")
             continue
-        filled[name] = params.get(name, parameter.edges()[0])
-        if not parameter.holds(filled[name]):
+        value = params.get(name, parameter.default)
+        if value is None:
+            continue
+        filled[name] = value
+        if not parameter.holds(value):
             where = f"value of '{name}' in the seed point '{point}':"
-            raise unknown(where, str(filled[name]), map(str, parameter.edges()))
+            raise unknown(where, str(value), map(str, parameter.edges()))
     return filled
-
-
-def shipped_spaces() -> dict[str, Path]:
-    """Return the spaces that come with hkbench, by name."""
-    packed = Path(str(resources.files("hkbench"))) / "_spaces"
-    folder = packed if packed.is_dir() else Path(str(resources.files("hkbench"))).parent / "search_spaces"
-    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
-
-
-def load_space(name_or_path: str, overrides: dict[str, str] | None = None) -> Space:
-    """Read a shipped space by name or any YAML file by path; `overrides` are dotted keys with YAML values.
-
-    Raises:
-        UsageError: no such space, YAML that doesn't parse, an unknown key or a value out of range.
-    """
-    shipped = shipped_spaces()
-    path = Path(name_or_path)
-    if name_or_path in shipped:
-        path = shipped[name_or_path]
-    elif not path.is_file():
-        raise unknown("space", name_or_path, shipped)
-    found = _yaml(path.read_bytes(), str(path))
-    if not isinstance(found, dict):
-        raise UsageError(f"{path} must hold keys such as 'parameters' and 'objectives'; found {type(found)}.")
-    for key, value in (overrides or {}).items():
-        _override(found, key, value)
-    return _validated(found, path)
-
-
-def _override(found: dict[str, Any], key: str, value: str) -> None:
-    *parents, last = key.split(".")
-    place = found
-    for parent in parents:
-        place = place.setdefault(parent, {})
-        if not isinstance(place, dict):
-            raise UsageError(f"--set {key}: '{parent}' is a value, not a group of keys.")
-    place[last] = _yaml(value.encode(), f"--set {key}")
-
-
-def _yaml(content: bytes, where: str) -> Any:
-    try:
-        return yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{where} is no YAML that can be read: {' '.join(str(error).split())}") from error
-
-
-def _validated(found: dict[str, Any], path: Path) -> Space:
-    try:
-        space = Space.model_validate(found)
-    except ValidationError as error:
-        raise UsageError(f"{path}: {_first_problem(error)}") from error
-    space.edge_settings()
-    return space
-
-
-def _first_problem(error: ValidationError) -> str:
-    """Say in one line what is wrong, with the nearest known key where a key is unknown."""
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        groups: dict[str, type[BaseModel]] = {
-            "parameters": FloatParameter,
-            "schedule": Schedule,
-            "constraints": Limit,
-            "start_with": SeedPoint,
-            "teacher": TeacherRecipe,
-            "augmentation": ViewPolicy,
-        }
-        model = groups.get(str(problem["loc"][0]), Space) if len(problem["loc"]) > 1 else Space
-        fields = {*model.model_fields, *(["choices"] if model is FloatParameter else [])}
-        return f"at '{where}': {unknown('key', str(problem['loc'][-1]), fields)}"
-    return f"at '{where}': {problem['msg']}"

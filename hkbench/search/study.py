@@ -67,8 +67,8 @@ class Study:
         if fresh:
             with _experimental_parts():
                 study.set_metric_names(list(space.objectives))
-            for point in space.start_with:
-                found._enqueue(point.params, point.name)
+            for name, params in space.seed_points():
+                found._enqueue(params, name)
         return found
 
     def insist(self, params: dict[str, Any], like: int, name: str) -> Asked:
@@ -170,6 +170,13 @@ class Study:
         if frozen.state.is_finished():
             return None
         return optuna.Trial(self._study, frozen._trial_id)
+
+
+def random_points(space: Space, count: int, seed: int) -> list[dict[str, Any]]:
+    """Draw points of a space at random, each parameter by its own range and scale."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    return [space.choose(study.ask()) for _ in range(count)]
 
 
 def _tpe(seed: int) -> optuna.samplers.BaseSampler:

@@ -1,7 +1,6 @@
-"""One trial: a point of the space on its way through its epochs, alone or as a Ray Tune trainable."""
+"""One trial: a point of the space on its way through its epochs. Knows nothing of Ray."""
 
 import errno
-import logging
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ray import tune
 
 from hkbench.errors import HkbenchError
-from hkbench.models.registry import build
+from hkbench.models.build import build
 from hkbench.search.settings import TrialSettings
 from hkbench.search.shared import OpenData, SharedData
+from hkbench.store.blocks import Advance
 from hkbench.telemetry.nvml import cuda_uuid
 from hkbench.telemetry.sampler import Sampler
 from hkbench.training.checkpoint import load_checkpoint, save_checkpoint
 from hkbench.training.loop import EpochResult, Training
-
-log = logging.getLogger(__name__)
 
 REASON_CHARACTERS = 400
 
@@ -45,11 +42,20 @@ class Job:
 class TrialRun:
     """One trial from its first or its last kept epoch on; built when the first epoch is asked for."""
 
-    def __init__(self, job: Job, number: int, settings: TrialSettings, recorded_epochs: int) -> None:
+    def __init__(
+        self,
+        job: Job,
+        number: int,
+        settings: TrialSettings,
+        recorded_epochs: int,
+        *,
+        on_step: Advance | None = None,
+    ) -> None:
         self._job = job
         self._number = number
         self._settings = settings
         self._recorded_epochs = recorded_epochs
+        self._on_step = on_step
 
     def results(self, data: OpenData) -> Iterator[dict[str, Any]]:
         """Yield a flat result for each epoch, after its checkpoint is on disk.
@@ -62,6 +68,7 @@ class TrialRun:
 
     def _results(self, data: OpenData, sampler: Sampler) -> Iterator[dict[str, Any]]:
         training = self.build(data)
+        training.on_step = self._on_step
         path = self._job.checkpoint(self._number)
         results: list[dict[str, Any]] = []
         if self._recorded_epochs or path.exists():
@@ -81,14 +88,13 @@ class TrialRun:
         device = torch.device(self._job.device)
         settings = self._settings
         network = build(
-            settings.model,
+            settings.architecture,
             classes=len(self._job.shared.classes),
-            weights="imagenet" if settings.weights == "imagenet" else "none",
-            frozen_body=settings.frozen_body,
-            frozen_stages=settings.frozen_stages,
-            seed=self._job.seed,
+            weights=settings.weights,
+            unfreeze=settings.unfreeze,
+            seed=self._job.seed + settings.seed,
         )
-        config = settings.training(self._job.max_epochs, self._job.seed)
+        config = settings.training(self._job.max_epochs, self._job.seed + settings.seed)
         return Training(network, data.for_network(network, device, self._job.threads), config, device)
 
     def _result(self, epoch: EpochResult, sampler: Sampler, precision: str) -> dict[str, Any]:
@@ -107,56 +113,12 @@ class TrialRun:
         }
 
 
-class RayTrial(tune.Trainable):  # type: ignore[misc]
-    """A `TrialRun` inside a worker that Ray reuses from trial to trial.
-
-    Nothing is built in `setup` or `reset_config`: an exception there would end the trial without its reason.
-    """
-
-    def setup(self, config: dict[str, Any]) -> None:
-        """Keep the config of the worker's first trial."""
-        self._mapped: dict[int, OpenData] = {}
-        self._begin(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Keep the config of the worker's next trial."""
-        self._begin(new_config)
-        return True
-
-    def _begin(self, config: dict[str, Any]) -> None:
-        self._job: Job = config["job"]
-        self._costs: dict[str, float] = config["costs"]
-        self._number = int(config["number"])
-        self._settings = TrialSettings.model_validate(config["settings"])
-        self._recorded_epochs = int(config["recorded_epochs"])
-        self._results: Iterator[dict[str, Any]] | None = None
-
-    def step(self) -> dict[str, Any]:
-        """Train one epoch and report it, or report why the trial can't go on."""
-        try:
-            if self._results is None:
-                self._results = self._start()
-            result = next(self._results)
-        except Exception as error:  # whatever ends a trial is its record, not the study's end
-            log.exception("trial %d failed", self._number)
-            failed = {"failed": _reason(error), "no_room": _is_full_disk(error)}
-            return {"number": self._number, **failed, "done": True}
-        return {**result, **self._costs, "done": result["epoch"] >= self._job.max_epochs}
-
-    def _start(self) -> Iterator[dict[str, Any]]:
-        torch.set_num_threads(self._job.threads)
-        size = self._settings.image_size
-        if size not in self._mapped:
-            self._mapped[size] = self._job.shared.open(size)
-        run = TrialRun(self._job, self._number, self._settings, self._recorded_epochs)
-        return run.results(self._mapped[size])
-
-
 def _uuid(device: torch.device) -> str | None:
     return None if device.type == "cpu" else cuda_uuid(device.index or 0)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Say in a few words why a trial can't go on."""
     if isinstance(error, HkbenchError):
         text = str(error)  # names what is wrong by itself
     else:
@@ -164,7 +126,7 @@ def _reason(error: Exception) -> str:
     return text[:REASON_CHARACTERS]
 
 
-def _is_full_disk(error: Exception) -> bool:
+def is_full_disk(error: Exception) -> bool:
     """Say whether the trial is not to blame: its checkpoint found no room."""
     cause = error.__cause__
     return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)

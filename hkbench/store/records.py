@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA = 1
 
 Metrics = dict[str, float]
-"""Metric name → value. Names: accuracy, top5, macro_f1, log_loss (shares in [0, 1]; log_loss in nats)."""
+"""Metric name → value. Names: accuracy, top5, balanced_accuracy, macro_f1, calibration_error (shares in
+[0, 1]) and log_loss (in nats); records made before there were six lack some."""
 
 
 class Record(BaseModel):
@@ -53,7 +54,7 @@ class RunRecord(Record):
     """`run.json`: what was asked for, where it ran and how it ended."""
 
     name: str
-    kind: Literal["search"]
+    kind: Literal["search", "train"]
     command: list[str]
     created: str
     status: Literal["running", "finished", "interrupted", "failed"] = "running"
@@ -120,17 +121,27 @@ class EpochRecord(Record):
 
 
 class PartMetrics(Record):
-    """How one artifact did on one part, from its stored predictions."""
+    """How one artifact did on one part, from its stored predictions.
+
+    `intervals` are (low, high) of 95 % by metric, and of `cost_weighted_error` where that is there: the mean
+    cost of an answer, for a run that has costs. `temperature` was fitted on validation, `calibrated_error` is
+    the calibration error at that temperature; validation has neither. Records of earlier versions lack all.
+    """
 
     part: Literal["validation", "test"]
     pictures: int
     metrics: Metrics
+    intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    temperature: float | None = None
+    calibrated_error: float | None = None
+    cost_weighted_error: float | None = None
 
 
 class ModelRecord(Record):
     """`models/<id>/model.json`: one exported file and where it came from. `files` are relative names.
 
-    `twin_of` names the trial of the student that this one differs from by having had no teacher.
+    `twin_of` names the trial of the student that this one differs from by having had no teacher. From
+    `architecture` the network that `model.safetensors` belongs to is built again.
     """
 
     id: str
@@ -139,6 +150,7 @@ class ModelRecord(Record):
     twin_of: int | None = None
     model: str
     image_size: int
+    architecture: dict[str, Any] = Field(default_factory=dict)
     params: dict[str, Any] = Field(default_factory=dict)
     parameters: int
     precision: str = "fp32"

@@ -54,7 +54,7 @@ def frozen_features(
         advance: called with (rows done, rows in all) of the train part.
     """
     network = network.to(device).eval()
-    frozen = (network.name, network.frozen_stages, _state_hash(network), timm.__version__, device.type)
+    frozen = (network.kept_stages, _state_hash(network), timm.__version__, device.type)
     path = ahead_path("features", *frozen, store.key, split.hash, table.key)
     views, train = table.parameters.shape[:2]
     shape = _feature_shape(network, store.size, device)
@@ -92,7 +92,7 @@ def _feature_shape(network: Classifier, size: int, device: torch.device) -> tupl
 
 
 def _state_hash(network: Classifier) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(str(network.body).encode())  # layers without weights count too
     for name, tensor in network.frozen_state().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

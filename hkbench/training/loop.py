@@ -13,19 +13,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from hkbench.analysis.predictions import metrics_of
+from hkbench.analysis.metrics import metrics_of
 from hkbench.config import usable_memory_bytes
 from hkbench.data.order import advise_window, epoch_windows
-from hkbench.errors import HkbenchError
+from hkbench.errors import HkbenchError, UsageError
 from hkbench.models.classifier import Classifier
 from hkbench.store.records import Metrics
 from hkbench.training.evaluate import feature_logits, network_logits
 from hkbench.training.feed import Batch, TrainingData, feed_for
+from hkbench.training.forward import Outputs, classifier_of, forward_of
 from hkbench.training.losses import LossConfig, compute_loss
-from hkbench.training.optimizers import OptimizerConfig, build_optimizer, cosine_schedule
+from hkbench.training.optimizers import OptimizerConfig, build_optimizer, divides_by_scale
 from hkbench.training.precision import mixed_dtype, suit_bfloat16
+from hkbench.training.schedules import build_schedule
 
 CHECK_LOSS_EVERY = 32
 MEMORY_SHARE = 0.5
@@ -36,6 +39,8 @@ MEMORY_SHARE = 0.5
 class TrainingConfig:
     """A recipe. Epochs and sizes in pictures; `warmup_epochs` and `clip_norm` as floats.
 
+    `gradual_epochs` above 0 begins with the head alone and wakes one more stage of the body every so many
+    epochs, the last first (arXiv 1801.06146, section 3.3), until only the frozen ones rest.
     `mixed_precision` None means: where the device is faster so.
     `compiled` puts the network through torch.compile, on a GPU with CUDA graphs: it costs up to minutes for
     each architecture, so it is for long trainings.
@@ -45,7 +50,9 @@ class TrainingConfig:
     batch_size: int = 64
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=lambda: LossConfig(name="hard"))
+    schedule: str = "cosine"
     warmup_epochs: float = 0.5
+    gradual_epochs: int = 0
     clip_norm: float = 5.0
     ema_decay: float | None = None
     mixed_precision: bool | None = None
@@ -84,8 +91,7 @@ class Training:
     def __init__(
         self, network: nn.Module, data: TrainingData, config: TrainingConfig, device: torch.device
     ) -> None:
-        if config.loss.needs_teacher and data.teacher_logits is None:
-            raise HkbenchError(f"The loss '{config.loss.name}' needs a teacher and none was given.")
+        _refuse_what_lacks(network, data, config)
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self._amp_dtype = mixed_dtype(device, wanted=config.mixed_precision)
         if self._amp_dtype is not None and device.type == "cpu":
@@ -96,7 +102,9 @@ class Training:
         self.epoch = 0
         self.steps_an_epoch = max(1, len(data.train) // config.batch_size)
         self._optimizer = build_optimizer(self.network, config.optimizer)
-        self._schedule = cosine_schedule(
+        self._divides_by_scale = divides_by_scale(self._optimizer)
+        self._schedule = build_schedule(
+            config.schedule,
             self._optimizer,
             steps=self.steps_an_epoch * config.epochs,
             warmup_steps=round(self.steps_an_epoch * config.warmup_epochs),
@@ -107,7 +115,7 @@ class Training:
             else None
         )
         self._feed = feed_for(data, device, with_teacher=config.loss.needs_teacher)
-        self._forward = _forward_of(self.network, data, compiled=config.compiled)
+        self._forward = forward_of(self.network, data, compiled=config.compiled)
         self._trained = [each for each in self.network.parameters() if each.requires_grad]
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._amp_dtype is torch.float16)
         self.on_step: Callable[[int, int], None] | None = None
@@ -147,6 +155,7 @@ class Training:
         Raises:
             DivergedError: the loss is no longer a number.
         """
+        self._wake()
         self.network.train()
         rng = np.random.default_rng((self.config.seed, self.epoch))
         torch.manual_seed(int(rng.integers(2**31)))
@@ -170,6 +179,12 @@ class Training:
                     self.on_step(step + 1, self.steps_an_epoch)
         return float(losses.mean())
 
+    def _wake(self) -> None:
+        """Let those stages rest that gradual unfreezing hasn't come to yet, as far as the epoch tells."""
+        if self.config.gradual_epochs:
+            network = classifier_of(self.network)
+            network.rest(max(0, len(network.stages) - self.epoch // self.config.gradual_epochs))
+
     def _coming_windows(self, windows: list[NDArray[np.int64]]) -> dict[int, NDArray[np.int64]]:
         """Return, by the step at which a window begins, the pictures of the window after it."""
         begins = np.cumsum([0, *(len(window) for window in windows)]) // self.config.batch_size
@@ -179,9 +194,8 @@ class Training:
     def _step(self, batch: Batch) -> Tensor:
         inputs = batch.inputs.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self._amp_dtype, enabled=self._amp_dtype is not None):
-            logits = self._forward(inputs)
-        targets = batch.targets(logits.shape[1])
-        loss = compute_loss(logits, targets, batch.teacher_logits, self.config.loss)
+            outputs = self._forward(inputs)
+        loss = self._loss_of(outputs, batch)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimizer)
         self._clip_gradients()
@@ -193,15 +207,25 @@ class Training:
             self._average.update_parameters(self.network)
         return loss.detach()
 
+    def _loss_of(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """Return a batch's loss; an auxiliary head adds its cross-entropy (arXiv 1409.4842, section 5)."""
+        logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, None)
+        targets = batch.targets(logits.shape[1])
+        loss = compute_loss(logits, targets, batch.teacher_logits, self.config.loss)
+        if auxiliary is None:
+            return loss
+        weight = classifier_of(self.network).auxiliary_weight
+        return loss + weight * functional.cross_entropy(auxiliary.float(), targets)
+
     def _clip_gradients(self) -> None:
         """Scale the gradients down to `clip_norm` where their norm is larger.
 
-        The fused optimisers divide by a scale while they step, which saves a pass over the gradients; with
-        a scaler of its own they are scaled before.
+        The fused optimisers divide by a scale while they step, which saves a pass over the gradients; for
+        others, or with a scaler of its own, they are scaled before.
         """
         gradients = [each.grad for each in self._trained if each.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
-        if self._scaler.is_enabled():
+        if self._scaler.is_enabled() or not self._divides_by_scale:
             nn.utils.clip_grads_with_norm_(self._trained, self.config.clip_norm, norm)
         else:
             scaling: Any = self._optimizer
@@ -217,7 +241,7 @@ class Training:
     def _place(self, epoch: int, step: int) -> str:
         """Say where in the training a step was, both counted from 0."""
         factor = self._schedule.lr_lambdas[0](epoch * self.steps_an_epoch + step)
-        rate = self.config.optimizer.learning_rate * factor
+        rate = self._schedule.base_lrs[0] * factor
         return f"at step {step + 1} of epoch {epoch + 1}, at learning rate {rate:.3g}"
 
     def evaluate(self) -> Metrics:
@@ -230,7 +254,7 @@ class Training:
         if data.validation_inputs is None:
             logits = network_logits(self.trained, data.pictures, data.validation, self.device)
         else:
-            logits = feature_logits(_classifier(self.trained), data.validation_inputs, self.device)
+            logits = feature_logits(classifier_of(self.trained), data.validation_inputs, self.device)
         if not np.abs(logits).max() <= np.finfo(np.float16).max:  # so that NaN is refused too
             place = self._place(self.epoch - 1, self.steps_an_epoch - 1)
             raise DivergedError(f"The logits of the validation part grew past float16 {place}.")
@@ -258,20 +282,15 @@ class Training:
             self._average.load_state_dict(state["average"])
 
 
-def _forward_of(network: nn.Module, data: TrainingData, *, compiled: bool) -> Callable[[Tensor], Tensor]:
-    """Return what makes logits of a batch's inputs, compiled where asked for."""
-    forward: Callable[[Tensor], Tensor] = _classifier(network).logits_from if data.has_features else network
-    if not compiled:
-        return forward
-    torch.compiler.reset()  # a worker that is used for many trials would keep the code of all of them
-    on_gpu = next(network.parameters()).is_cuda
-    return torch.compile(forward, mode="reduce-overhead" if on_gpu else "default")
-
-
-def _classifier(network: nn.Module) -> Classifier:
-    if not isinstance(network, Classifier):
-        raise TypeError(f"features of frozen stages need a Classifier, got {type(network).__name__}")
-    return network
+def _refuse_what_lacks(network: nn.Module, data: TrainingData, config: TrainingConfig) -> None:
+    """Refuse a recipe that asks for a teacher or for stages which aren't there."""
+    if config.loss.needs_teacher and data.teacher_logits is None:
+        raise HkbenchError(f"The loss '{config.loss.name}' needs a teacher and none was given.")
+    if config.gradual_epochs and not (isinstance(network, Classifier) and network.stages):
+        raise UsageError(
+            f"gradual_epochs is {config.gradual_epochs}, but the network has no stages to wake "
+            "one by one; set it to 0."
+        )
 
 
 def _views_of_epoch(epoch: int, views: int, pictures: int, seed: int) -> NDArray[np.int64]:

@@ -6,7 +6,6 @@ import shutil
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,7 +13,9 @@ from safetensors.torch import load_file
 
 from hkbench.config import cache_dir
 from hkbench.errors import UsageError
-from hkbench.models.registry import Classifier, build
+from hkbench.models.architecture import Architecture
+from hkbench.models.build import build
+from hkbench.models.classifier import Classifier
 from hkbench.store.cache import key_of, touch
 from hkbench.store.records import EpochRecord, Metrics
 
@@ -25,7 +26,8 @@ class TeacherRecipe(BaseModel):
     """How a teacher is made; part of the key under which it is kept.
 
     `patience` is the number of epochs without a better validation accuracy after which training ends;
-    the best epoch's weights are kept.
+    the best epoch's weights are kept. `weights` is what the network starts from, by default ImageNet's where
+    they are at hand.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +42,7 @@ class TeacherRecipe(BaseModel):
     weight_decay: float = Field(default=1e-4, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     seed: int = 0
+    weights: str | None = None
 
 
 class TeacherRecord(BaseModel):
@@ -49,7 +52,8 @@ class TeacherRecord(BaseModel):
 
     schema_version: int = 1
     recipe: TeacherRecipe
-    weights: Literal["none", "imagenet"]
+    weights: str
+    architecture: Architecture | None = None
     data: str
     fingerprint: str
     split_hash: str
@@ -60,6 +64,11 @@ class TeacherRecord(BaseModel):
     seconds: float
     sha256: str
     created: str
+
+    @property
+    def structure(self) -> Architecture:
+        """The network's structure: the recipe's model as it was published, unless another is on record."""
+        return self.architecture or Architecture(model=self.recipe.model, image_size=self.recipe.image_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +86,7 @@ class Teacher:
             UsageError: the file isn't the one that the record names any more.
         """
         check_weights(self.weights, self.record)
-        network = build(self.record.recipe.model, classes=len(self.record.classes))
+        network = build(self.record.structure, classes=len(self.record.classes))
         state = {name: _as_float32(tensor) for name, tensor in load_file(self.weights).items()}
         network.load_state_dict(state)
         return network.eval()
@@ -89,7 +98,7 @@ def _as_float32(tensor: torch.Tensor) -> torch.Tensor:
 
 def teacher_key(recipe: TeacherRecipe, fingerprint: str, split_hash: str) -> str:
     """Return the name under which a teacher is kept: the hash of its recipe, data and split."""
-    return key_of(recipe.model_dump(), fingerprint, split_hash)
+    return key_of(recipe.model_dump(exclude_none=True), fingerprint, split_hash)
 
 
 def find_teacher(recipe: TeacherRecipe, fingerprint: str, split_hash: str) -> Teacher | None:
@@ -130,6 +139,11 @@ def load_teacher(folder: Path, *, shipped: bool = False) -> Teacher:
     return Teacher(weights=weights, record=record, shipped=shipped)
 
 
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def check_weights(weights: Path, record: TeacherRecord) -> None:
     """Refuse weights that aren't those of the record.
 
@@ -137,7 +151,7 @@ def check_weights(weights: Path, record: TeacherRecord) -> None:
         UsageError: says so.
     """
     try:
-        found = hashlib.sha256(weights.read_bytes()).hexdigest()
+        found = sha256_of(weights)
     except OSError as error:
         raise UsageError(f"{weights} can't be read: {error.strerror}.") from error
     if found != record.sha256:

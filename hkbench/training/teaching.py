@@ -1,12 +1,11 @@
 """Training a teacher on the train part alone, by the engine that trains students; stopped, it goes on."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from filelock import FileLock
@@ -17,7 +16,9 @@ from hkbench.data.augment import ViewPolicy, sample_views
 from hkbench.data.splits import Split
 from hkbench.data.store import PictureStore
 from hkbench.errors import HkbenchError
-from hkbench.models.registry import MODELS, build
+from hkbench.models.architecture import Architecture
+from hkbench.models.build import build
+from hkbench.models.registry import entry_of
 from hkbench.store import atomic
 from hkbench.store.environment import now
 from hkbench.store.records import EpochRecord, Metrics
@@ -26,7 +27,14 @@ from hkbench.training.feed import TrainingData
 from hkbench.training.loop import EpochResult, Training, TrainingConfig
 from hkbench.training.losses import LossConfig
 from hkbench.training.optimizers import OptimizerConfig
-from hkbench.training.teacher import Teacher, TeacherRecipe, TeacherRecord, load_teacher, teacher_key
+from hkbench.training.teacher import (
+    Teacher,
+    TeacherRecipe,
+    TeacherRecord,
+    load_teacher,
+    sha256_of,
+    teacher_key,
+)
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +177,7 @@ def _keep_teacher(
         best_epoch=progress.best_epoch,
         epochs=progress.epochs,
         seconds=progress.seconds,
-        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        sha256=sha256_of(weights),
         created=now(),
     )
     atomic.write_text(folder / "teacher.json", record.model_dump_json(indent=2) + "\n")
@@ -177,15 +185,20 @@ def _keep_teacher(
     return Teacher(weights=weights, record=record, shipped=False)
 
 
-def _starting_weights(recipe: TeacherRecipe) -> Literal["none", "imagenet"]:
-    return "imagenet" if MODELS[recipe.model].has_imagenet_weights else "none"
+def _starting_weights(recipe: TeacherRecipe) -> str:
+    if recipe.weights is not None:
+        return recipe.weights
+    return "imagenet" if entry_of(recipe.model, recipe.image_size).has_imagenet_weights else "none"
 
 
 def _teacher_training(
     recipe: TeacherRecipe, store: PictureStore, split: Split, device: torch.device
 ) -> Training:
     network = build(
-        recipe.model, classes=len(store.classes), weights=_starting_weights(recipe), seed=recipe.seed
+        Architecture(model=recipe.model, image_size=recipe.image_size),
+        classes=len(store.classes),
+        weights=_starting_weights(recipe),
+        seed=recipe.seed,
     )
     views = sample_views(VIEWS_OF_A_TEACHER, len(split.train), recipe.seed, ViewPolicy())
     data = TrainingData(

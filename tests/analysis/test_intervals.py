@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hkbench.analysis.intervals import paired_difference, wilson
+from hkbench.analysis.intervals import bootstrap, paired_difference, wilson
 
 
 def test_wilson_gives_newcombes_published_figures() -> None:
@@ -54,3 +54,16 @@ def test_swapping_the_models_turns_the_difference_round(answers: list[tuple[bool
 def test_different_pictures_are_refused() -> None:
     with pytest.raises(ValueError, match="same pictures"):
         paired_difference(np.ones(3, dtype=bool), np.ones(4, dtype=bool))
+
+
+def test_a_bootstrap_of_means_is_as_wide_as_their_standard_error_says() -> None:
+    values = np.random.default_rng(0).normal(size=(2, 4000)) * [[1.0], [3.0]]
+    low, high = bootstrap(lambda drawn: values[:, drawn].mean(axis=-1), 4000, seed=1)
+    assert (low < values.mean(axis=1)).all()
+    assert (values.mean(axis=1) < high).all()
+    np.testing.assert_allclose(high - low, 2 * 1.96 * values.std(axis=1) / np.sqrt(4000), rtol=0.1)
+
+
+def test_a_bootstrap_of_one_picture_is_refused() -> None:
+    with pytest.raises(ValueError, match="two or more"):
+        bootstrap(lambda drawn: drawn[None].mean(axis=-1), 1)

@@ -6,15 +6,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score, log_loss, top_k_accuracy_score
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
+from hkbench.analysis.metrics import metrics_of
 from hkbench.analysis.predictions import (
     PredictionBlock,
     class_accuracy,
     confusion,
     correct,
-    metrics_of,
     read_predictions,
     write_predictions,
 )
@@ -70,38 +69,6 @@ def test_blocks_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path: Pat
     with pytest.raises(ValueError, match="differ in length"):
         write_predictions(path, [replace(block("a"), picture_ids=["one"])])
     assert not path.exists()
-
-
-@given(st.integers(1, 40), st.integers(6, 9), st.integers(0, 2**32 - 1))
-def test_metrics_are_those_of_scikit_learn(n: int, classes: int, seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    logits = generator.normal(scale=3, size=(n, classes)).astype(np.float16)
-    labels = generator.integers(0, classes, n)
-    found = metrics_of(logits, labels)
-    exact = logits.astype(np.float64)
-    shares = np.exp(exact) / np.exp(exact).sum(axis=1, keepdims=True)
-    every = list(range(classes))
-    assert found["accuracy"] == pytest.approx(accuracy_score(labels, exact.argmax(1)))
-    assert found["macro_f1"] == pytest.approx(f1_score(labels, exact.argmax(1), average="macro"))
-    assert found["log_loss"] == pytest.approx(log_loss(labels, shares, labels=every))
-    if len({tuple(row) for row in exact.T.tolist()}) == classes and all(
-        len(set(row)) == classes for row in exact.tolist()
-    ):
-        assert found["top5"] == pytest.approx(top_k_accuracy_score(labels, exact, k=5, labels=every))
-
-
-def test_top5_of_three_classes_is_one() -> None:
-    assert metrics_of(np.eye(3), np.array([1, 2, 0]))["top5"] == 1.0
-
-
-def test_huge_logits_have_a_finite_loss() -> None:
-    found = metrics_of(np.array([[60000.0, -60000.0]]), np.array([1]))
-    assert found["log_loss"] == pytest.approx(120000, rel=1e-3)
-
-
-def test_metrics_of_no_picture_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least one picture"):
-        metrics_of(np.empty((0, 3)), np.empty(0, dtype=np.int64))
 
 
 def test_correct_is_the_accuracy_picture_by_picture() -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from hkbench.cli.live import LiveTable, PlainLines, minutes
 from hkbench.search.plan import SearchPlan
 from hkbench.search.settings import settings_of
-from hkbench.search.space import load_space
+from hkbench.search.space_file import load_space
 from hkbench.store.records import EpochRecord, TrialRecord
 
 SETTINGS = settings_of(

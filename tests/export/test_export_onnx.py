@@ -14,7 +14,9 @@ import hkbench
 from hkbench.errors import HkbenchError
 from hkbench.export.onnx import check_export, export_onnx
 from hkbench.export.session import OnnxClassifier
-from hkbench.models.registry import MODELS, build, parameter_count
+from hkbench.models.build import build
+from hkbench.models.classifier import parameter_count
+from hkbench.models.registry import MODELS
 
 LABELS = ("чашка", "towel", "1 l kettle", "lamp", "chair")
 QUICK = {"household_s", "efficientnet_lite0_cut2", "squeezenet1_1", "baseline_cnn"}

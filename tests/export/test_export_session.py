@@ -11,7 +11,7 @@ from photos import photos
 from hkbench.errors import UsageError
 from hkbench.export.onnx import export_onnx
 from hkbench.export.session import OnnxClassifier
-from hkbench.models.registry import build
+from hkbench.models.build import build
 
 LABELS = ("cup", "полотенце", "kettle")
 

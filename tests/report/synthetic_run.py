@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from hkbench.analysis.predictions import PredictionBlock, metrics_of, write_predictions
+from hkbench.analysis.metrics import metrics_of
+from hkbench.analysis.predictions import PredictionBlock, write_predictions
 from hkbench.store.records import (
     BenchmarkRecord,
     DataRecord,
@@ -74,7 +75,7 @@ def trial_record(number: int, generator: np.random.Generator, **changes: Any) ->
         "number": number,
         "state": state,
         "reason": "the loss became NaN in epoch 1" if failed else "beaten at epoch 3" if pruned else None,
-        "params": {"model": model},
+        "params": {"model": model, "optimizer": ["sgd", "adamw"][number % 2], "seed": number},
         "settings": {"optimizer": ["sgd", "adamw"][number % 2], "learning_rate": 0.02},
         "seed_point": {0: "study", 1: "no teacher"}.get(number),
         "model": model,
@@ -84,6 +85,7 @@ def trial_record(number: int, generator: np.random.Generator, **changes: Any) ->
         "weight_soft": 1 - alpha,
         "temperature": None if hard else float(np.exp(generator.uniform(0, np.log(10)))),
         "epochs": 0 if failed else 3 if pruned else EPOCHS,
+        "metrics": {} if failed else {"accuracy": accuracy},
         "values": {
             "accuracy": None if failed else accuracy,
             "artifact_bytes": SIZES[model],

@@ -41,7 +41,7 @@ def test_every_chart_says_what_it_shows_and_has_a_table(finished_run: RunDirecto
     assert found.figure.layout.height
 
 
-@pytest.mark.parametrize("name", sorted(set(FIGURES) - {"published"}))
+@pytest.mark.parametrize("name", sorted(set(FIGURES) - {"published", "ranking"}))
 def test_every_chart_of_an_empty_run_names_the_command_that_fills_it(tmp_path: Path, name: str) -> None:
     run = RunDirectory(tmp_path / "run")
     run.write_run(run_record("run"))
@@ -224,3 +224,18 @@ def test_the_hardest_classes_are_counted_from_the_stored_answers(finished_run: R
     assert pictures == {names[k]: int(n) for k, n in enumerate(np.bincount(answers.labels)) if n}
     errors = [float(row[2].removesuffix(" %")) for row in found.table.rows]
     assert errors == sorted(errors, reverse=True)
+
+
+def test_choices_with_seeds_are_ranked_by_their_error(finished_run: RunDirectory) -> None:
+    found = chart(finished_run, "ranking")
+    assert found.title == "Ranking: model"
+    (drawn,) = traces(finished_run, "ranking", "scatter")
+    assert list(drawn.x) == sorted(drawn.x)
+    assert "least mean validation error" in found.sentence
+    assert {row[0] for row in found.table.rows} == {"model", "optimizer"}
+
+
+def test_without_seeds_there_is_no_ranking(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.write_run(run_record("run"))
+    assert FIGURES["ranking"](load_run(run)) is None

@@ -3,7 +3,8 @@ from pathlib import Path
 
 from synthetic_run import MakeRun, answers, run_record
 
-from hkbench.analysis.predictions import metrics_of, write_predictions
+from hkbench.analysis.metrics import metrics_of
+from hkbench.analysis.predictions import write_predictions
 from hkbench.report.headline import cautions, headline
 from hkbench.report.load import load_run
 from hkbench.store.records import PartMetrics

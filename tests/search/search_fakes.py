@@ -6,15 +6,18 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from hkbench.models.architecture import Architecture
 from hkbench.search.costs import ArchitectureCost
 from hkbench.search.plan import SearchPlan
-from hkbench.search.space import load_space
+from hkbench.search.space_file import load_space
 
 MODELS = ("household_s", "baseline_cnn")
 COSTS = {
-    ("household_s", 32, False): ArchitectureCost(artifact_bytes=200_000, latency_ms=1.0, parameters=50_000),
-    ("baseline_cnn", 32, False): ArchitectureCost(
-        artifact_bytes=1_400_000, latency_ms=2.0, parameters=350_000
+    Architecture(model="household_s", image_size=32): ArchitectureCost(
+        artifact_bytes=200_000, latency_ms=1.0, parameters=50_000, macs=1_000_000
+    ),
+    Architecture(model="baseline_cnn", image_size=32): ArchitectureCost(
+        artifact_bytes=1_400_000, latency_ms=2.0, parameters=350_000, macs=2_000_000
     ),
 }
 SPACE = {
@@ -101,6 +104,8 @@ def result_of(number, epoch, accuracy=0.5):
         "seconds": 2.0,
         "accuracy": accuracy,
         "top5": 0.9,
+        "balanced_accuracy": accuracy,
+        "calibration_error": 0.05,
         "macro_f1": accuracy,
         "log_loss": 1.5,
         "usage_seconds": 2.0,

@@ -1,13 +1,28 @@
 """What an architecture costs decides whether it is worth training at all."""
 
 import pytest
-from search_fakes import COSTS
+from search_fakes import COSTS, tiny_plan
 
 from hkbench.errors import UsageError
-from hkbench.search.costs import broken_limits, measure_costs, refuse_impossible
+from hkbench.models.architecture import Architecture
+from hkbench.search.costs import Costs, broken_limits
 from hkbench.search.space import Limit
 
-SMALL, LARGE = COSTS["household_s", 32, False], COSTS["baseline_cnn", 32, False]
+SMALL, LARGE = COSTS.values()
+HOUSEHOLD = Architecture(model="household_s", image_size=32)
+WIDTHS = {
+    "model": {"type": "categorical", "choices": ["household"]},
+    "width": {"type": "float", "low": 0.25, "high": 1},
+}
+
+
+def space(folder, **changes):
+    return tiny_plan(folder, space={"start_with": [], **changes}).space
+
+
+def only_one(folder, **changes):
+    model = {"type": "categorical", "choices": ["household_s"]}
+    return space(folder, parameters={"model": model}, defaults={"image_size": 32, "loss": "hard"}, **changes)
 
 
 def test_a_broken_limit_is_named_with_its_excess():
@@ -16,24 +31,44 @@ def test_a_broken_limit_is_named_with_its_excess():
     assert broken_limits(SMALL, limits) == {}
 
 
-def test_limits_that_no_architecture_keeps_are_refused_with_the_nearest():
-    refuse_impossible(COSTS, {"artifact_bytes": Limit(at_most=200_000)})
-    with pytest.raises(UsageError, match="nearest is household_s at 32 px, with artifact_bytes 200,000"):
-        refuse_impossible(COSTS, {"artifact_bytes": Limit(at_most=100_000)})
+def test_limits_that_no_architecture_keeps_are_refused_with_the_nearest(tmp_path):
+    costs = Costs(only_one(tmp_path), ("a", "b"), "cpu")
+    costs.measure()
+    found = costs.of(HOUSEHOLD).artifact_bytes
+    costs.refuse_impossible({"artifact_bytes": Limit(at_most=found)})
+    with pytest.raises(UsageError, match=f"nearest is household_s at 32 px, with artifact_bytes {found:,}"):
+        costs.refuse_impossible({"artifact_bytes": Limit(at_most=found - 1)})
 
 
-def test_a_cost_is_measured_once_and_belongs_to_its_labels_and_head():
+def test_a_cost_is_measured_once_and_belongs_to_its_labels_and_head(tmp_path):
     told = []
-    architecture = ("household_s", 32, False)
-
-    def advance(done, total):
-        told.append((done, total))
-
-    first = measure_costs([architecture], ("a", "b"), "cpu", advance)[architecture]
-    again = measure_costs([architecture], ("a", "b"), "cpu")[architecture]
-    other = measure_costs([architecture], ("a" * 500, "b"), "cpu")[architecture]
-    frozen = ("household_s", 32, True)
-    assert again == first
+    listed = only_one(tmp_path)
+    costs = Costs(listed, ("a", "b"), "cpu")
+    costs.measure(lambda done, total: told.append((done, total)))
+    first = costs.of(HOUSEHOLD)
+    assert Costs(listed, ("a", "b"), "cpu").of(HOUSEHOLD) == first
     assert told == [(1, 1)]
-    assert other.artifact_bytes > first.artifact_bytes
-    assert measure_costs([frozen], ("a", "b"), "cpu")[frozen].parameters > first.parameters
+    assert first.latency_ms > 0
+    assert first.macs > 0
+    assert Costs(listed, ("a" * 500, "b"), "cpu").of(HOUSEHOLD).artifact_bytes > first.artifact_bytes
+    deeper = HOUSEHOLD.model_copy(update={"head_layers": 1})
+    assert costs.of(deeper).parameters > first.parameters
+
+
+def test_what_a_large_space_proposes_is_counted_when_it_is_asked_for_and_not_timed(tmp_path):
+    objectives = {"accuracy": "maximize", "macs": "minimize"}
+    defaults = {"image_size": 32, "loss": "hard"}
+    costs = Costs(
+        space(tmp_path, parameters=WIDTHS, objectives=objectives, defaults=defaults), ("a", "b"), "cpu"
+    )
+    costs.measure()
+    cost = costs.of(Architecture(model="household", image_size=32, width=0.5))
+    assert cost.latency_ms is None
+    assert set(cost.objectives()) == {"artifact_bytes", "parameters", "macs"}
+
+
+def test_latency_of_a_large_space_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="Take macs in its place"):
+        Costs(
+            space(tmp_path, parameters=WIDTHS, defaults={"image_size": 32, "loss": "hard"}), ("a", "b"), "cpu"
+        )

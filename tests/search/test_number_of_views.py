@@ -32,7 +32,7 @@ class Pass:
 @pytest.fixture
 def asked(tmp_path, monkeypatch):
     monkeypatch.setenv("HKBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(views_module, "_trial_seconds", lambda *_: 10.0)
+    monkeypatch.setattr(views_module, "epoch_seconds", lambda plan, *_: 10.0 / plan.space.schedule.max_epochs)
 
     def ask(teacher_pass, epochs=30, concurrency=1):
         schedule = {"trials": 3, "max_epochs": epochs}

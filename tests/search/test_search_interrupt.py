@@ -7,7 +7,7 @@ import pytest
 from search_command import Place, command_line
 from search_fakes import draw_pictures, write_space
 
-from hkbench.search.space import load_space
+from hkbench.search.space_file import load_space
 from hkbench.search.study import Study
 from hkbench.store.rundir import RunDirectory
 

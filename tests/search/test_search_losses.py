@@ -54,7 +54,7 @@ def test_records_hold_the_weight_of_each_term_and_the_twin_is_found(tmp_path):
     plan = tiny_plan(tmp_path, space=DECOUPLED)
     run = RunDirectory(plan.out)
     study = Study.open(run.path / "study.log", plan.space, seed=0)
-    session = SearchSession(plan, study, run, COSTS, Heard())
+    session = SearchSession(plan, study, run, COSTS.__getitem__, Heard())
     for _ in range(2):
         number = session.next_trial().number
         session.on_end(number, result_of(number, 2))

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from search_fakes import Heard, draw_pictures, tiny_plan
 
-from hkbench.analysis.predictions import metrics_of, read_predictions
+from hkbench.analysis.metrics import metrics_of
+from hkbench.analysis.predictions import read_predictions
 from hkbench.errors import UsageError
 from hkbench.search.search import run_search
 from hkbench.store.records import BenchmarkRecord, TelemetryRecord

@@ -55,7 +55,7 @@ def test_what_was_kept_is_what_is_opened(job):
     assert isinstance(opened.data.pictures, np.memmap)
 
 
-@pytest.mark.parametrize("frozen", [{"frozen_body": True}, {"frozen_stages": 2}])
+@pytest.mark.parametrize("frozen", [{"unfreeze": "none"}, {"unfreeze": "last-stage"}])
 def test_frozen_stages_are_computed_once_for_all_trials_and_stay_as_they_were(job, frozen):
     results, first = trial(job, 0, learning_rate=0.05, **frozen)
     made = features(job)

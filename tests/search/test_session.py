@@ -19,7 +19,7 @@ def opened(tmp_path):
         run = RunDirectory(plan.out)
         study = Study.open(run.path / "study.log", plan.space, seed=0)
         heard = Heard()
-        return SearchSession(plan, study, run, COSTS, heard), study, run, heard
+        return SearchSession(plan, study, run, COSTS.__getitem__, heard), study, run, heard
 
     return open_
 

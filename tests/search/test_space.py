@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from hkbench.data.augment import ViewPolicy, sample_views
 from hkbench.errors import UsageError
-from hkbench.models.registry import MODELS, build
-from hkbench.search.space import load_space, shipped_spaces
+from hkbench.models.build import build
+from hkbench.models.registry import entry_of
+from hkbench.search.space_file import load_space, shipped_spaces
 from hkbench.training.feed import TrainingData
 from hkbench.training.loop import Training
 
@@ -45,7 +46,7 @@ def test_every_sampled_point_of_a_shipped_space_is_valid(name):
     for _ in range(POINTS):
         params = space.choose(study.ask())
         found = space.settings(params)
-        assert found.architecture in space.architectures()
+        assert space.architectures() is None or found.architecture in space.architectures()
         assert set(params) >= {n for n, p in space.parameters.items() if not p.when}
         for parameter in (space.parameters[name] for name in params):
             assert parameter.active(params)
@@ -57,17 +58,26 @@ def test_every_seed_point_of_a_shipped_space_says_where_it_comes_from(name):
     assert space.start_with
     for point in space.start_with:
         assert len(point.source) > 5
-        assert space.settings(point.params)
+    assert len(space.seed_points()) >= len(space.start_with)
 
 
 def test_the_distill_space_starts_with_the_study_and_its_twin_without_a_teacher():
     space = load_space("distill")
-    study, twin = space.start_with[:2]
+    study = space.start_with[0]
     assert (study.params["temperature"], study.params["alpha"]) == (2, 0.3)
-    assert twin.params == {
-        **{k: v for k, v in study.params.items() if k not in ("temperature", "alpha")},
-        "loss": "hard",
-    }
+
+
+@pytest.mark.parametrize("name", shipped_spaces())
+def test_a_space_of_distillation_starts_with_a_twin_without_a_teacher(name):
+    space = load_space(name)
+    if not space.may_need_teacher():
+        return
+    points = [params for _, params in space.seed_points()[:3]]
+    loss = next(name for name, found in space.parameters.items() if (found.sets or name) == "loss")
+    alone = next(params for params in points if params[loss] == "hard")
+    taught = [params for params in points if params[loss] != "hard"]
+    kept = {name: value for name, value in alone.items() if name != loss}
+    assert any(kept.items() <= params.items() for params in taught)
 
 
 def test_conditions_decide_what_is_asked_for(tmp_path):
@@ -99,7 +109,7 @@ def test_one_setting_can_have_two_ranges(tmp_path):
 def test_a_key_can_be_overridden(epochs):
     space = load_space("distill", {"schedule.max_epochs": str(epochs), "defaults.image_size": "48"})
     assert space.schedule.max_epochs == epochs
-    assert {size for _, size, _ in space.architectures()} == {48}
+    assert space.image_sizes() == [48]
 
 
 def test_a_limit_says_by_how_much_it_is_broken(tmp_path):
@@ -180,13 +190,13 @@ def test_a_space_that_is_no_text_is_a_usage_error(tmp_path):
         load_space(str(path))
 
 
-def test_what_decides_a_files_cost_must_be_listed(tmp_path):
+def test_picture_sizes_must_be_listed(tmp_path):
     parameters = {"image_size": {"type": "float", "low": 32, "high": 64}}
     space = load_space(
         written(tmp_path, parameters=parameters, defaults={"model": "household_s", "loss": "hard"})
     )
-    with pytest.raises(UsageError, match="lists of choices"):
-        space.architectures()
+    with pytest.raises(UsageError, match="list of choices"):
+        space.image_sizes()
 
 
 def test_an_override_that_is_no_yaml_is_named():
@@ -198,13 +208,14 @@ def test_an_override_that_is_no_yaml_is_named():
 def test_every_choice_of_a_shipped_space_builds_and_trains_a_step(name):
     space = load_space(name)
     covered = set()
-    for settings_ in space.edge_settings():
-        key = (settings_.architecture, settings_.loss, settings_.optimizer)
+    for found in space.edge_settings():
+        key = (found.architecture, found.loss, found.optimizer, found.unfreeze, found.gradual_epochs)
         if key in covered:
             continue
         covered.add(key)
-        size = MODELS[settings_.model].smallest_image_size
-        network = build(settings_.model, classes=3, frozen_body=settings_.frozen_body, seed=0)
+        size = entry_of(found.model).smallest_image_size
+        small = found.model_copy(update={"batch_size": 4, "image_size": size, "learning_rate": 1e-4})
+        network = build(small.architecture, classes=3, unfreeze=small.unfreeze, seed=0)
         data = TrainingData(
             pictures=np.random.default_rng(0).integers(0, 256, (4, 3, size, size), dtype=np.uint8),
             labels=np.array([0, 1, 2, 0]),
@@ -213,7 +224,103 @@ def test_every_choice_of_a_shipped_space_builds_and_trains_a_step(name):
             views=sample_views(1, 4, 0, ViewPolicy()).parameters,
             teacher_logits=np.zeros((1, 4, 3), dtype=np.float16),
         )
-        small = settings_.model_copy(update={"batch_size": 4, "learning_rate": 1e-4})
         training = Training(network, data, small.training(epochs=1, seed=0), torch.device("cpu"))
         assert next(training.epochs()).epoch == 1
-    assert {s[0][0] for s in covered} == {model for model, _, _ in space.architectures()}
+    listed = space.architectures()
+    if listed is not None:
+        assert {key[0].model for key in covered} == {architecture.model for architecture in listed}
+
+
+def space_of(tmp_path, parameters, **changes):
+    return load_space(written(tmp_path, parameters=parameters, defaults={"loss": "hard"}, **changes))
+
+
+def test_architectures_are_those_that_conditions_allow(tmp_path):
+    space = space_of(
+        tmp_path,
+        {
+            "model": {"type": "categorical", "choices": ["household", "efficientnet_lite0"]},
+            "width": {"type": "categorical", "choices": [0.5, 1.0], "when": {"model": "household"}},
+            "cut": {"type": "int", "low": 3, "high": 5, "when": {"model": "efficientnet_lite0"}},
+        },
+    )
+    labels = [architecture.label for architecture in space.architectures()]
+    assert labels == [
+        "household width 0.5", "household width 1",
+        "efficientnet_lite0 cut 3", "efficientnet_lite0 cut 4", "efficientnet_lite0 cut 5",
+    ]  # fmt: skip
+
+
+def test_a_condition_on_the_recipe_leaves_both_open(tmp_path):
+    space = space_of(
+        tmp_path,
+        {
+            "model": {"type": "categorical", "choices": ["efficientnet_lite0"]},
+            "optimizer": {"type": "categorical", "choices": ["sgd", "adamw"]},
+            "cut": {"type": "categorical", "choices": [3], "when": {"optimizer": "sgd"}},
+        },
+    )
+    assert [architecture.cut for architecture in space.architectures()] == [3, None]
+
+
+def test_more_architectures_than_can_be_timed_are_not_listed(tmp_path):
+    model = {"type": "categorical", "choices": ["household"]}
+    many = {"type": "int", "low": 8, "high": 256}
+    assert space_of(tmp_path, {"model": model, "head_width": many}).architectures() is None
+    width = {"type": "float", "low": 0.25, "high": 1}
+    assert space_of(tmp_path, {"model": model, "width": width}).architectures() is None
+
+
+def test_each_stands_for_every_combination_and_defaults_fill_what_is_left(tmp_path):
+    rate = {"type": "float", "low": 0.001, "high": 0.1, "default": 0.02}
+    space = space_of(
+        tmp_path,
+        {
+            "model": {"type": "categorical", "choices": ["household_s"]},
+            "optimizer": {"type": "categorical", "choices": ["sgd", "adamw"]},
+            "seed": {"type": "int", "low": 0, "high": 1},
+            "learning_rate": rate,
+        },
+        start_with=[
+            {
+                "name": "all",
+                "source": "a test",
+                "params": {"model": "household_s"},
+                "each": {"optimizer": ["sgd", "adamw"], "seed": [0, 1]},
+            }
+        ],
+    )
+    names = [name for name, _ in space.seed_points()]
+    assert names == ["all, sgd, 0", "all, sgd, 1", "all, adamw, 0", "all, adamw, 1"]
+    assert all(params["learning_rate"] == 0.02 for _, params in space.seed_points())
+
+
+@pytest.mark.parametrize(
+    ("defaults", "message"),
+    [
+        ({"model": "inception_v3", "image_size": 64}, "at least 75 px, found image_size 64"),
+        ({"model": "household_s", "activation": "rellu"}, "no activation 'rellu'. Did you mean 'relu'"),
+        ({"model": "efficientnet_lite0", "unfreeze": "last-40"}, "last-40', but the body has 9 stages"),
+        ({"model": "efficientnet_lite0", "unfreeze": "blocks.77"}, "no layer to unfreeze from 'blocks.77'"),
+        ({"model": "efficientnet_lite0", "cut": 30}, "has 9 stages, so it can't be cut to 30"),
+        ({"model": "squeezenet1_1", "width": 0.5}, "width: only the model 'household' has such options"),
+        ({"model": "household", "block": "fir"}, "household can't have block fir"),
+        ({"model": "household_s", "learning_rate": -1}, "needs learning_rate above 0"),
+        ({"model": "household_s", "schedule": "cosin"}, "no schedule 'cosin'. Did you mean 'cosine'"),
+        ({"model": "household_s", "unfreeze": "none"}, "A frozen body needs weights"),
+        ({"model": "timm/resnet17"}, "resnet17"),
+        ({"model": "household_s", "head_layers": 9}, "head_layers"),
+    ],
+)
+def test_what_no_network_can_be_is_refused_before_anything_trains(tmp_path, defaults, message):
+    parameters = {"batch_size": {"type": "int", "low": 16, "high": 32}}
+    with pytest.raises(UsageError, match=message):
+        load_space(written(tmp_path, parameters=parameters, defaults={"loss": "hard", **defaults}))
+
+
+def test_another_activation_on_pretrained_weights_is_warned_of(tmp_path):
+    model = {"type": "categorical", "choices": ["efficientnet_lite0_cut2"]}
+    activation = {"type": "categorical", "choices": ["silu"]}
+    space = space_of(tmp_path, {"model": model, "activation": activation})
+    assert "little of their worth is left" in space.warnings()[0]
+    assert space_of(tmp_path, {"model": model}).warnings() == []

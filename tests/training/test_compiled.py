@@ -7,7 +7,7 @@ import torch
 from training_fakes import bright_pictures, three_parts
 
 from hkbench.data.augment import ViewPolicy, sample_views
-from hkbench.models.registry import build
+from hkbench.models.build import build
 from hkbench.training.feed import TrainingData
 from hkbench.training.loop import Training, TrainingConfig
 

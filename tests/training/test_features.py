@@ -8,7 +8,7 @@ import torch
 from training_fakes import CLASSES, bright_pictures, three_parts
 
 from hkbench.data.augment import ViewPolicy, sample_views
-from hkbench.models.registry import build
+from hkbench.models.build import build
 from hkbench.training import features as features_module
 from hkbench.training.features import frozen_features
 from hkbench.training.feed import TrainingData
@@ -35,7 +35,7 @@ def parts(tmp_path, monkeypatch):
 
 
 def network(frozen_stages=2, seed=1):
-    return build("household_s", classes=len(CLASSES), seed=seed, frozen_stages=frozen_stages)
+    return build("household_s", classes=len(CLASSES), seed=seed).freeze(frozen_stages)
 
 
 def features_of(parts, trained):

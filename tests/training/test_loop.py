@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from hkbench.data.augment import ViewPolicy, sample_views
-from hkbench.errors import HkbenchError
-from hkbench.models.registry import build
+from hkbench.errors import HkbenchError, UsageError
+from hkbench.models.build import build
 from hkbench.training import loop
 from hkbench.training.checkpoint import load_checkpoint, save_checkpoint
 from hkbench.training.feed import TrainingData
 from hkbench.training.loop import DivergedError, Training, TrainingConfig
 from hkbench.training.losses import compute_loss, loss_config
-from hkbench.training.optimizers import OptimizerConfig
+from hkbench.training.optimizers import LARGEST_RATE, OPTIMIZERS, OptimizerConfig
 
 CLASSES = 3
 CPU = torch.device("cpu")
@@ -109,7 +109,7 @@ def test_a_loss_that_is_no_number_names_its_step_and_learning_rate(data, monkeyp
 
 
 def test_a_network_that_diverges_is_refused(data):
-    run = training(data, optimizer=OptimizerConfig(name="sgd", learning_rate=1e30), clip_norm=1e30)
+    run = training(data, optimizer=OptimizerConfig(name="sgd", learning_rate=LARGEST_RATE))
     with pytest.raises(DivergedError):
         list(run.epochs())
 
@@ -128,7 +128,7 @@ def test_the_moving_average_is_what_is_evaluated_and_shipped(data):
 
 
 def test_a_frozen_body_stays_as_it_was(data):
-    network = build("household_s", classes=CLASSES, seed=1, frozen_body=True)
+    network = build("household_s", classes=CLASSES, seed=1, unfreeze="none")
     before = {
         name: tensor.clone() for name, tensor in network.state_dict().items() if name.startswith("body")
     }
@@ -145,10 +145,16 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def averages(run):
+    """Return what the optimiser remembers of the gradients, tensor by tensor."""
+    states = run.state_dict()["optimizer"]["state"].values()
+    return [value for state in states for value in state.values() if torch.is_tensor(value) and value.ndim]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("clip_norm", [1e-3, 1e6])
 def test_gradients_are_clipped_as_torch_clips_them(data, optimizer, clip_norm):
-    """The optimiser divides by the scale while it steps: the weights must be those of a plain clipping."""
+    """The fused optimisers divide by a scale as they step: the weights must be those of a plain clipping."""
     changes = {
         "optimizer": OptimizerConfig(name=optimizer, learning_rate=0.01),
         "clip_norm": clip_norm,
@@ -166,3 +172,18 @@ def test_gradients_are_clipped_as_torch_clips_them(data, optimizer, clip_norm):
     weights = dict(plain.network.named_parameters())
     for name, parameter in fused.network.named_parameters():
         torch.testing.assert_close(parameter, weights[name], rtol=1e-3, atol=1e-4)
+    for one, other in zip(
+        averages(fused), averages(plain), strict=True
+    ):  # some steps hide the gradients' size
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-3 * float(other.abs().max()))
+
+
+def test_an_unknown_schedule_is_refused_before_anything_is_trained(data):
+    with pytest.raises(UsageError, match="Did you mean 'one_cycle'"):
+        training(data, schedule="onecycle")
+
+
+@pytest.mark.parametrize(("schedule", "left"), [("step", 0.01), ("constant", 1), ("one_cycle", 0)])
+def test_the_schedule_decides_the_rate_of_the_last_epoch(data, schedule, left):
+    epochs = list(training(data, schedule=schedule, epochs=4).epochs())
+    assert epochs[-1].learning_rate == pytest.approx(0.05 * left, abs=1e-6)

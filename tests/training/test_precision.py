@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from hkbench.models.registry import MODELS, build
+from hkbench.models.build import build
+from hkbench.models.registry import MODELS
 from hkbench.training import precision
 from hkbench.training.precision import mixed_dtype, suit_bfloat16
 

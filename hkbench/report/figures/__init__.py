@@ -11,6 +11,7 @@ from hkbench.report.figures.frontier import frontier
 from hkbench.report.figures.learning_curves import learning_curves
 from hkbench.report.figures.less_is_better import less_is_better
 from hkbench.report.figures.published import published
+from hkbench.report.figures.ranking import ranking
 from hkbench.report.figures.temperature_alpha import temperature_alpha
 from hkbench.report.load import LoadedRun
 
@@ -18,6 +19,7 @@ FIGURES: dict[str, Callable[[LoadedRun], Chart | None]] = {
     "less_is_better": less_is_better,
     "frontier": frontier,
     "learning_curves": learning_curves,
+    "ranking": ranking,
     "temperature_alpha": temperature_alpha,
     "classes": classes,
     "published": published,

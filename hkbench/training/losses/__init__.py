@@ -46,6 +46,8 @@ def loss_config(
     beta: float | None = None,
     gamma: float | None = None,
     temperature: float | None = None,
+    hard_weight: float | None = None,
+    soft_weight: float | None = None,
     label_smoothing: float = 0.0,
 ) -> LossConfig:
     """Turn a loss's name and its paper's arguments into its effective weights.
@@ -62,7 +64,13 @@ def loss_config(
         raise UsageError(f"label_smoothing must lie in [0, 1), found {label_smoothing}.")
     return LOSSES[name].configure(
         LossArguments(
-            alpha=alpha, beta=beta, gamma=gamma, temperature=temperature, label_smoothing=label_smoothing
+            alpha=alpha,
+            beta=beta,
+            gamma=gamma,
+            temperature=temperature,
+            hard_weight=hard_weight,
+            soft_weight=soft_weight,
+            label_smoothing=label_smoothing,
         )
     )
 

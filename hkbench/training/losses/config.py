@@ -20,6 +20,8 @@ class LossArguments:
     beta: float | None = None
     gamma: float | None = None
     temperature: float | None = None
+    hard_weight: float | None = None
+    soft_weight: float | None = None
     label_smoothing: float = 0.0
 
 

@@ -8,7 +8,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from hkbench.errors import UsageError
-from hkbench.training.losses.config import LossArguments, LossConfig, divergence, weighed_by_alpha
+from hkbench.training.losses.config import (
+    LossArguments,
+    LossConfig,
+    divergence,
+    not_negative,
+    positive,
+    weighed_by_alpha,
+)
 
 BASE_TEMPERATURE = 2.0
 """The authors' base temperature for most pairs of CIFAR-100."""
@@ -23,17 +30,30 @@ in 20,000.
 
 
 def configure_lskd(arguments: LossArguments) -> LossConfig:
-    """Configure `α·CE + (1−α)·T²·KL(softmax(Z(t)/T) ‖ softmax(Z(s)/T))`, Z the z-score over the classes.
+    """Configure `hard·CE + soft·T²·KL(softmax(Z(t)/T) ‖ softmax(Z(s)/T))`, Z the z-score over the classes.
 
-    α must be told: the paper's two weights (0.1 and 9 in most runs) are no pair of α and 1 − α.
+    The weights are the paper's own two (0.1 and 9 in most of its runs), or α and 1 − α where α is told.
 
     Raises:
-        UsageError: α is missing or outside [0, 1], or T is not above 0.
+        UsageError: neither α nor both weights are told, or α is outside [0, 1], a weight negative or T not
+            above 0.
     """
-    if arguments.alpha is None:
-        raise UsageError("The loss 'lskd' needs alpha, the weight of the labels in [0, 1].")
     temperature = BASE_TEMPERATURE if arguments.temperature is None else arguments.temperature
-    return weighed_by_alpha("lskd", arguments.alpha, temperature, arguments.label_smoothing)
+    hard, soft = arguments.hard_weight, arguments.soft_weight
+    if hard is None or soft is None:
+        if arguments.alpha is None:
+            raise UsageError("The loss 'lskd' needs alpha in [0, 1], or both hard_weight and soft_weight.")
+        return weighed_by_alpha("lskd", arguments.alpha, temperature, arguments.label_smoothing)
+    temperature = positive("temperature", temperature)
+    return LossConfig(
+        name="lskd",
+        weights=(
+            ("hard", not_negative("hard_weight", hard)),
+            ("soft", not_negative("soft_weight", soft) * temperature**2),
+        ),
+        temperature=temperature,
+        label_smoothing=arguments.label_smoothing,
+    )
 
 
 def lskd_terms(

@@ -1,0 +1,66 @@
+"""What decides a network's structure: a name of the registry and what is changed of it."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hkbench.models.household import HouseholdConfig
+
+FAMILY = "household"
+"""The model whose structure is set option by option."""
+
+
+class Architecture(BaseModel):
+    """A network without its weights; the settings of a trial hold the same fields.
+
+    `cut` keeps the first stages of the body and puts a light head on them. `activation` swaps the activation
+    everywhere. `head_layers` replaces the head by so many fully connected layers of `head_width` before the
+    classifier; None leaves the network its own head. The fields from `layout` on are options of the family
+    `household`, None where its default holds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    image_size: int = Field(default=64, ge=16, le=512)
+    cut: int | None = Field(default=None, ge=1)
+    activation: str | None = None
+    head_layers: int | None = Field(default=None, ge=0, le=3)
+    head_width: int = Field(default=256, ge=8, le=4096)
+    head_dropout: float = Field(default=0.2, ge=0, lt=1)
+    layout: str | None = None
+    block: str | None = None
+    width: float | None = None
+    depth: int | None = None
+    expansion: float | None = None
+    kernel_size: int | None = None
+    squeeze_excitation: bool | None = None
+    stem: str | None = None
+    classifier: str | None = None
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The options of the own family that are set."""
+        found = {name: getattr(self, name) for name in OPTIONS}
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def label(self) -> str:
+        """The network in a few words, as tables show it: `household fire ×0.5`, `densenet121 cut 2`."""
+        words = [self.model]
+        if self.cut is not None:
+            words.append(f"cut {self.cut}")
+        words += [
+            f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in self.options.items()
+        ]
+        if self.activation is not None:
+            words.append(self.activation)
+        if self.head_layers is not None:
+            words.append(f"head {self.head_layers}×{self.head_width}")
+        return " ".join(words)
+
+
+OPTIONS = tuple(
+    name
+    for name in HouseholdConfig.model_fields
+    if name in Architecture.model_fields and name != "activation"
+)

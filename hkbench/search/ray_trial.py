@@ -1,0 +1,59 @@
+"""A trial as Ray Tune's trainable, in a worker that is kept from trial to trial."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from ray import tune
+
+from hkbench.search.settings import TrialSettings
+from hkbench.search.shared import OpenData
+from hkbench.search.trial import Job, TrialRun, is_full_disk, reason_of
+
+log = logging.getLogger(__name__)
+
+
+class RayTrial(tune.Trainable):  # type: ignore[misc]
+    """A `TrialRun` inside a worker that Ray reuses from trial to trial.
+
+    Nothing is built in `setup` or `reset_config`: an exception there would end the trial without its reason.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Keep the config of the worker's first trial."""
+        self._mapped: dict[int, OpenData] = {}
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Keep the config of the worker's next trial."""
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._job: Job = config["job"]
+        self._costs: dict[str, float] = config["costs"]
+        self._number = int(config["number"])
+        self._settings = TrialSettings.model_validate(config["settings"])
+        self._recorded_epochs = int(config["recorded_epochs"])
+        self._results: Iterator[dict[str, Any]] | None = None
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch and report it, or report why the trial can't go on."""
+        try:
+            if self._results is None:
+                self._results = self._start()
+            result = next(self._results)
+        except Exception as error:  # whatever ends a trial is its record, not the study's end
+            log.exception("trial %d failed", self._number)
+            failed = {"failed": reason_of(error), "no_room": is_full_disk(error)}
+            return {"number": self._number, **failed, "done": True}
+        return {**result, **self._costs, "done": result["epoch"] >= self._job.max_epochs}
+
+    def _start(self) -> Iterator[dict[str, Any]]:
+        torch.set_num_threads(self._job.threads)
+        size = self._settings.image_size
+        if size not in self._mapped:
+            self._mapped[size] = self._job.shared.open(size)
+        run = TrialRun(self._job, self._number, self._settings, self._recorded_epochs)
+        return run.results(self._mapped[size])
