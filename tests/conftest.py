@@ -18,7 +18,7 @@ INSTALLED = {
 
 @pytest.fixture(autouse=True, scope="session")
 def _cache(tmp_path_factory):
-    """Keep the user's cache and the network out of the tests, and the tests' files out of the user's cache."""
+    """Keep the user's cache and the network out of the tests, and their files out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HKBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("HKBENCH_OFFLINE", "1")

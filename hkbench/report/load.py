@@ -58,8 +58,8 @@ class LoadedRun:
 
     `error` is 1 − accuracy, a share. In `trials` it is of the validation part, in `models` of `part`,
     the one part that all models have: test where each has it, else validation. `path` is where the run
-    lies, as its reader was told it, for commands. `rankings` has, by parameter, the choices that were tried with
-    several seeds.
+    lies, as its reader was told it, for commands. `rankings` has, by parameter, the choices that were tried
+    with several seeds.
     """
 
     path: str

@@ -23,6 +23,6 @@ def run_alone(session: SearchSession, job: Job, advance: Advance) -> None:
                     last = {**result, **ready.costs.objectives()}
                     if result["epoch"] < job.max_epochs:
                         session.on_epoch(last)
-            except Exception as error:  # whatever ends a trial is its record
+            except Exception as error:  # noqa: BLE001 - whatever ends a trial is its record
                 last = {"failed": reason_of(error), "no_room": is_full_disk(error)}
             session.on_end(ready.number, last)

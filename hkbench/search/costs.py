@@ -67,8 +67,8 @@ class Costs:
         asked = {*space.objectives, *space.constraints}
         if self._listed is None and "latency_ms" in asked:
             raise UsageError(
-                "latency_ms is measured before the first trial, while nothing else runs, and this space has too "
-                "many architectures for that. Take macs in its place, or let the space list fewer."
+                "latency_ms is measured before the first trial, while nothing else runs, and this space has "
+                "too many architectures for that. Take macs in its place, or let the space list fewer."
             )
 
     def measure(self, advance: Callable[[int, int], None] | None = None) -> None:
@@ -110,7 +110,8 @@ class Costs:
         found = ", ".join(f"{name} {values[name]:,.6g}" for name in broken[nearest])
         raise UsageError(
             f"No architecture of the space keeps its limits. The nearest is {nearest.label} at "
-            f"{nearest.image_size} px, with {found}. Raise the limits, or let the space choose smaller networks."
+            f"{nearest.image_size} px, with {found}. Raise the limits, or let the space choose smaller "
+            "networks."
         )
 
 

@@ -1,4 +1,4 @@
-"""A space of one point: what `hkbench train` trains, so that a training is a search with nothing to choose."""
+"""A space of one point: what `hkbench train` trains is a search with nothing to choose."""
 
 from pathlib import Path
 from typing import Any

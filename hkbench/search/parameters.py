@@ -20,7 +20,7 @@ class _Parameter(Strict):
     default: Value | None = None
 
     def active(self, params: dict[str, Any], *, of: Collection[str] | None = None) -> bool:
-        """Whether the conditions hold for what has been chosen so far; `of` names those that are looked at."""
+        """Whether the conditions hold for what has been chosen so far; with `of`, those on these alone."""
         return all(
             name in params and params[name] in (allowed if isinstance(allowed, list) else [allowed])
             for name, allowed in self.when.items()

@@ -42,9 +42,10 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What the driver keeps of the preparation; times in seconds. Students are compared with the first teacher.
+    """What the driver keeps of the preparation; times in seconds.
 
-    `plan` is the one that was asked for, its number of epochs chosen.
+    Students are compared with the first teacher. `plan` is the one that was asked for, its number of epochs
+    chosen.
     """
 
     plan: SearchPlan
@@ -129,10 +130,7 @@ def prepare(
         given = open_teacher(plan.teacher_folder, classes=stores[sizes[0]].classes, split_hash=split.hash)
         teachers = [given]
         stores |= build_stores(source, [given.record.recipe.image_size], advance=listener.advance)
-    if recorded is None:
-        plan = within_budget(plan, stores, split)
-    else:
-        plan = as_recorded(plan, recorded)
+    plan = within_budget(plan, stores, split) if recorded is None else as_recorded(plan, recorded)
     recorded_views = recorded.data.views if recorded is not None and recorded.data is not None else None
     views, logits = _views(plan, teachers, stores, split, recorded_views, clock, listener)
     rendered: dict[int, Path] = {}

@@ -132,10 +132,10 @@ def settings_of(values: dict[str, Any]) -> TrialSettings:
 
 
 def lost_worth(settings: TrialSettings) -> str | None:
-    """Return a warning where another activation makes pretrained weights worth little; None if all is well."""
+    """Return a warning where another activation makes pretrained weights worth little; None otherwise."""
     if settings.activation is None or settings.weights == "none":
         return None
     return (
-        f"{settings.model} starts from pretrained weights, but with another activation ({settings.activation}): "
-        "they were learned with the one that it came with, so little of their worth is left."
+        f"{settings.model} starts from pretrained weights, but with another activation, "
+        f"{settings.activation}: they were learned with its own, so little of their worth is left."
     )

@@ -242,7 +242,7 @@ class Space(Strict):
         ]
 
     def completed(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Return a point in which every active parameter has a value, the first of its own where none is given."""
+        """Return a point in which every active parameter has a value, its first one where none is given."""
         filled: dict[str, Any] = {}
         for name in self.order():
             parameter = self.parameters[name]
@@ -256,7 +256,7 @@ class Space(Strict):
         return self.settings(self.completed(params[0]))
 
     def check_weights(self) -> None:
-        """Build every network that starts from weights once, so that those that can't be had or don't fit show.
+        """Build every network that starts from weights once: some can't be had, or don't fit.
 
         Raises:
             UsageError: the file that is missing, or the tensors that don't fit.

@@ -22,7 +22,8 @@ def open_teacher(folder: Path, *, classes: tuple[str, ...], split_hash: str) -> 
         teacher = _of_run(folder)
     else:
         raise UsageError(
-            f"{folder} holds no teacher: it has neither teacher.json nor model.json. Name models/<id> of a run."
+            f"{folder} holds no teacher: it has neither teacher.json nor model.json. Name models/<id> of a "
+            "run."
         )
     found = teacher.record
     if tuple(found.classes) != classes:

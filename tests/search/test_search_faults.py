@@ -55,7 +55,7 @@ def test_a_killed_worker_fails_its_trial_and_the_search_goes_on(place, pictures)
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_search_whose_trials_all_diverge_ends_with_the_reason(place, pictures):
-    diverging = {"image_size": 32, "batch_size": 16, "learning_rate": 1e30}
+    diverging = {"image_size": 32, "batch_size": 16, "learning_rate": 1e6}
     code, errors = place.run(*flags(place, pictures, trials=2, defaults=diverging))
     assert code == 4
     assert "Traceback" not in errors
@@ -70,7 +70,7 @@ def test_a_search_whose_trials_all_diverge_ends_with_the_reason(place, pictures)
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_trial_that_diverges_names_its_step_and_rate_and_the_study_goes_on(place, pictures):
-    rates = {"type": "categorical", "choices": [0.01, 1e30], "sets": "learning_rate"}
+    rates = {"type": "categorical", "choices": [0.01, 1e6], "sets": "learning_rate"}
     model = {"type": "categorical", "choices": ["household_s"]}
     code, errors = place.run(
         *flags(place, pictures, trials=2, epochs=2, parameters={"model": model, "rate": rates}),
@@ -79,8 +79,8 @@ def test_a_trial_that_diverges_names_its_step_and_rate_and_the_study_goes_on(pla
     assert code == 0, errors
     by_rate = {trial.params["rate"]: trial for trial in RunDirectory(place.out).trials()}
     assert by_rate[0.01].state == "COMPLETE"
-    assert by_rate[1e30].state == "FAIL"
-    assert re.search(r"at step \d+ of epoch 1, at learning rate \S+e\+", by_rate[1e30].reason)
+    assert by_rate[1e6].state == "FAIL"
+    assert re.search(r"at step \d+ of epoch 1, at learning rate \S+", by_rate[1e6].reason)
 
 
 @pytest.mark.ray

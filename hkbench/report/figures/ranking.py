@@ -1,4 +1,4 @@
-"""Choices that were tried with several seeds, ranked: by how much each is behind, and whether that is shown."""
+"""Choices that were tried with several seeds, ranked: how far each is behind, and whether that is shown."""
 
 from typing import Any
 
