@@ -77,6 +77,10 @@ class PlainLines:
         if done < total and time.perf_counter() - self._last_line >= PLAIN_INTERVAL_S:
             self._say(f"{self._phase}: {done} of {total}")
 
+    def planned(self, plan: SearchPlan) -> None:
+        """Take the number of epochs that was chosen."""
+        self._plan = plan
+
     def teacher_epoch(self, result: EpochResult, recipe: TeacherRecipe) -> None:
         """Say how well the teacher does."""
         self._say(
@@ -141,6 +145,10 @@ class LiveTable:
     def advance(self, done: int, total: int) -> None:
         """Show how far the phase is."""
         self._progress = f"{done} of {total}"
+
+    def planned(self, plan: SearchPlan) -> None:
+        """Take the number of epochs that was chosen."""
+        self._plan = plan
 
     def teacher_epoch(self, result: EpochResult, recipe: TeacherRecipe) -> None:
         """Show how well the teacher does."""

@@ -36,6 +36,9 @@ class Listener(Protocol):
     def advance(self, done: int, total: int) -> None:
         """The phase is so far."""
 
+    def planned(self, plan: SearchPlan) -> None:
+        """The plan is whole: its number of epochs is chosen."""
+
     def teacher_epoch(self, result: EpochResult, recipe: TeacherRecipe) -> None:
         """The teacher was trained for one more epoch."""
 
@@ -131,6 +134,7 @@ def prepare(
         teachers = [given]
         stores |= build_stores(source, [given.record.recipe.image_size], advance=listener.advance)
     plan = within_budget(plan, stores, split) if recorded is None else as_recorded(plan, recorded)
+    listener.planned(plan)
     recorded_views = recorded.data.views if recorded is not None and recorded.data is not None else None
     views, logits = _views(plan, teachers, stores, split, recorded_views, clock, listener)
     rendered: dict[int, Path] = {}

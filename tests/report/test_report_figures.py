@@ -157,7 +157,7 @@ def test_a_cell_has_the_median_of_its_trials(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for number, accuracy in enumerate((0.5, 0.6, 0.9)):
         run.append(trial_record(
-            number, generator, state="COMPLETE", temperature=3.0, weight_hard=0.0, weight_soft=1.0,
+            number, generator, state="COMPLETE", loss="kd", temperature=3.0, weight_hard=0.0, weight_soft=1.0,
             values={"accuracy": accuracy},
         ))  # fmt: skip
     table = chart(run, "temperature_alpha").table
@@ -239,3 +239,14 @@ def test_without_seeds_there_is_no_ranking(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     run.write_run(run_record("run"))
     assert FIGURES["ranking"](load_run(run)) is None
+
+
+@pytest.mark.parametrize(("kind", "loss", "weight_soft"), [("search", "hard", 0.0), ("train", "kd", 1.0)])
+def test_without_several_taught_trials_there_is_no_map(
+    tmp_path: Path, kind: str, loss: str, weight_soft: float
+) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.write_run(run_record("run", kind=kind))
+    changes = {"state": "COMPLETE", "loss": loss, "weight_soft": weight_soft}
+    run.append(trial_record(0, np.random.default_rng(0), **changes))
+    assert FIGURES["temperature_alpha"](load_run(run)) is None

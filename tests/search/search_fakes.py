@@ -82,6 +82,9 @@ class Heard:
     def advance(self, done, total):
         assert 0 < done <= total
 
+    def planned(self, plan):
+        self.plan = plan
+
     def teacher_epoch(self, result, recipe):
         self.epochs.append(("teacher", result.epoch))
 

@@ -14,10 +14,16 @@ TITLE = "Temperature and weight of the hard labels"
 ALPHA_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-def temperature_alpha(loaded: LoadedRun) -> Chart:
-    """Draw the median validation error of the completed distilled trials in each cell that has any."""
-    completed = loaded.trials.query("state == 'COMPLETE'").dropna(subset=["error"])
-    distilled = completed[(completed["temperature"] > 0) & (completed["weight_soft"] > 0)]
+def temperature_alpha(loaded: LoadedRun) -> Chart | None:
+    """Draw the median validation error of the completed trials with the loss kd in each cell that has any.
+
+    A run that distils nothing, or one network alone, has no such map.
+    """
+    trials = loaded.trials
+    if loaded.run.kind == "train" or (not trials.empty and not (trials["weight_soft"] > 0).any()):
+        return None
+    completed = trials.query("state == 'COMPLETE'").dropna(subset=["error"])
+    distilled = completed[(completed["loss"] == "kd") & (completed["weight_soft"] > 0)]
     alone = _without_teacher(loaded, completed)
     if distilled.empty:
         return Chart(
@@ -31,7 +37,8 @@ def temperature_alpha(loaded: LoadedRun) -> Chart:
     cells = _cells(distilled, edges)
     return Chart(
         title=TITLE,
-        sentence=f"Median validation error of {counted(len(distilled), 'completed trial')}, n in each cell; "
+        sentence=f"Median validation error of {counted(len(distilled), 'completed trial')} with the loss kd, "
+        "n in each cell; "
         "less is better; an empty cell has not been tried. α weighs the true labels, 1 − α the teacher. "
         f"{alone}",
         figure=_figure(cells, edges),
