@@ -102,7 +102,9 @@ def run_plan(plan: "SearchPlan", *, dry_run: bool, json_: bool) -> None:
     if dry_run:
         print_json({"out": str(plan.out), **plan.described()})
         return
-    for warning in plan.space.warnings():
+    from hkbench.search.space_checks import warnings_of
+
+    for warning in warnings_of(plan.space):
         err.print(Text.assemble(("warning: ", "yellow"), warning))
     _run(plan, json_)
 

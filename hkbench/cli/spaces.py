@@ -49,15 +49,17 @@ def check(space: SpaceName, as_json: Json = False) -> None:
 
     Example: hkbench spaces check mine.yaml
     """
+    from hkbench.search.space_checks import warnings_of
     from hkbench.search.space_file import load_space
 
     loaded = load_space(space)
+    warnings = warnings_of(loaded)
     found = {
         "name": loaded.name,
         "parameters": len(loaded.parameters),
         "seed_points": len(loaded.seed_points()),
         "architectures": None if (listed := loaded.architectures()) is None else len(listed),
-        "warnings": loaded.warnings(),
+        "warnings": warnings,
     }
     if as_json:
         print_json(found)
@@ -68,7 +70,7 @@ def check(space: SpaceName, as_json: Json = False) -> None:
         f"{found['seed_points']} seed points.",
         markup=False,
     )
-    for warning in loaded.warnings():
+    for warning in warnings:
         err.print(f"warning: {warning}", markup=False)
 
 

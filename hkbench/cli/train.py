@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
 from hkbench.cli.search import run_plan, set_keys
 
@@ -118,6 +117,7 @@ def train(
     from hkbench.config import usable_cores
     from hkbench.search import plan as plans
     from hkbench.search.one import one_network
+    from hkbench.search.space_file import parse_yaml
 
     given = {
         "weights": weights,
@@ -126,7 +126,10 @@ def train(
         "loss": loss,
         "optimizer": optimizer,
         "learning_rate": learning_rate,
-        **{name: yaml.safe_load(value) for name, value in set_keys(settings or []).items()},
+        **{
+            name: parse_yaml(value.encode(), f"--set {name}")
+            for name, value in set_keys(settings or []).items()
+        },
     }
     plans.check_device(device)
     space, teacher_folder = one_network(model, _given(given), teacher=teacher, epochs=epochs)

@@ -1,11 +1,15 @@
 """A training by itself: the session's trials one after the other in this process, without Ray."""
 
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 from hkbench.search.session import SearchSession
 from hkbench.search.trial import Job, TrialRun, is_full_disk, reason_of
 from hkbench.store.blocks import Advance
 from hkbench.training.ahead import torch_threads
+
+log = logging.getLogger(__name__)
 
 
 def run_alone(session: SearchSession, job: Job, advance: Advance) -> None:
@@ -17,12 +21,19 @@ def run_alone(session: SearchSession, job: Job, advance: Advance) -> None:
         while (ready := session.next_trial()) is not None:
             data = job.shared.open(ready.settings.image_size)
             run = TrialRun(job, ready.number, ready.settings, ready.recorded_epochs, on_step=advance)
-            last: dict[str, Any] | None = None
-            try:
-                for result in run.results(data):
-                    last = {**result, **ready.costs.objectives()}
-                    if result["epoch"] < job.max_epochs:
-                        session.on_epoch(last)
-            except Exception as error:  # noqa: BLE001 - whatever ends a trial is its record
-                last = {"failed": reason_of(error), "no_room": is_full_disk(error)}
-            session.on_end(ready.number, last)
+            results = run.results(data)
+            while (result := _next(results)) is not None:
+                result |= ready.costs.objectives()
+                if "failed" in result or result["epoch"] >= job.max_epochs:
+                    session.on_end(ready.number, result)
+                    break
+                session.on_epoch(result)
+
+
+def _next(results: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the next epoch's result, or why the trial can't go on."""
+    try:
+        return next(results, None)
+    except Exception as error:
+        log.debug("the training failed", exc_info=True)
+        return {"failed": reason_of(error), "no_room": is_full_disk(error)}

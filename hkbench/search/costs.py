@@ -6,6 +6,7 @@ else runs, so only architectures that a space lists have it, measured before the
 space proposes is counted when it is proposed.
 """
 
+import importlib.metadata
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,14 +20,17 @@ from hkbench.config import cache_dir
 from hkbench.errors import HkbenchError, UsageError
 from hkbench.export.onnx import export_onnx
 from hkbench.models.architecture import Architecture
-from hkbench.models.build import build
-from hkbench.models.counts import macs
+from hkbench.models.build import build, sketch
+from hkbench.models.classifier import Classifier, parameter_count
+from hkbench.models.counts import macs, weight_bytes
 from hkbench.search.space import STATIC, Limit, Space
 from hkbench.store import atomic
 from hkbench.store.cache import key_of, read_kept
-from hkbench.store.environment import cpu_model, versions
+from hkbench.store.environment import cpu_model
 
 LATENCY_SECONDS = 2.0
+BEARING = ("hkbench", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime")
+"""Packages whose versions bear on what a network costs."""
 ANY_SPLIT = "0" * 64
 """As long as a real split's hash, so that the untrained file has the bytes of the trained one."""
 
@@ -63,13 +67,8 @@ class Costs:
         self._classes = classes
         self._device = device
         self._listed = space.architectures()
+        self._largest = limit.at_most if (limit := space.constraints.get("artifact_bytes")) else None
         self._known: dict[Architecture, ArchitectureCost] = {}
-        asked = {*space.objectives, *space.constraints}
-        if self._listed is None and "latency_ms" in asked:
-            raise UsageError(
-                "latency_ms is measured before the first trial, while nothing else runs, and this space has "
-                "too many architectures for that. Take macs in its place, or let the space list fewer."
-            )
 
     def measure(self, advance: Callable[[int, int], None] | None = None) -> None:
         """Measure the architectures that the space lists.
@@ -89,7 +88,16 @@ class Costs:
         return self._known[architecture]
 
     def _cost(self, architecture: Architecture, *, timed: bool) -> ArchitectureCost:
-        path = _cache_path(architecture, self._classes, self._device)
+        network = sketch(architecture, len(self._classes))
+        weights = weight_bytes(network, "fp32")
+        if not timed and self._largest is not None and weights > self._largest:
+            # Too large without its graph: some networks of a space are too large to be exported at all.
+            return ArchitectureCost(
+                artifact_bytes=weights,
+                parameters=parameter_count(network),
+                macs=macs(network, architecture.image_size),
+            )
+        path = _cache_path(architecture, network, self._classes, self._device)
         cost = read_kept(path, ArchitectureCost)
         if cost is None or (timed and cost.latency_ms is None):
             cost = _measure(architecture, self._classes, self._device if timed else None)
@@ -123,11 +131,13 @@ def broken_limits(cost: ArchitectureCost, limits: dict[str, Limit]) -> dict[str,
     return {name: by for name, by in found.items() if by > 0}
 
 
-def _cache_path(architecture: Architecture, classes: tuple[str, ...], device: str) -> Path:
-    bearing = {
-        name: text for name, text in versions().items() if name in ("hkbench", "torch", "onnxruntime", "timm")
-    }
-    key = key_of(architecture.model_dump(), classes, device, cpu_model(), bearing)
+def _cache_path(
+    architecture: Architecture, network: Classifier, classes: tuple[str, ...], device: str
+) -> Path:
+    """Return where a cost is kept: it depends on the network's layers, not on what they are asked for by."""
+    layers = str(network), [(name, list(tensor.shape)) for name, tensor in network.state_dict().items()]
+    bearing = {name: importlib.metadata.version(name) for name in BEARING}
+    key = key_of(architecture.model_dump(), layers, classes, device, cpu_model(), bearing)
     return cache_dir() / "costs" / f"{key}.json"
 
 

@@ -32,6 +32,8 @@ def one_network(
     Raises:
         UsageError: a setting, a name or a combination that can't be.
     """
+    if "model" in settings:
+        raise UsageError("The network is named by --model, not by --set model.")
     loss = settings.get("loss") or ("kd" if teacher is not None else "hard")
     if loss == "hard" and teacher is not None:
         raise UsageError(
@@ -39,7 +41,7 @@ def one_network(
         )
     size = max(TrialSettings.model_fields["image_size"].default, entry_of(model).smallest_image_size)
     defaults = {"image_size": size, **settings, "loss": loss}
-    for name, value in LOSSES_BY_DEFAULT.get(loss, {}).items():
+    for name, value in LOSSES_BY_DEFAULT.get(str(loss), {}).items():
         defaults.setdefault(name, value)
     settings_of({"model": model, **defaults})
     folder = Path(teacher) if teacher is not None and Path(teacher).is_dir() else None

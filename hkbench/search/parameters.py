@@ -1,6 +1,6 @@
 """The parameters of a space: what each may be, and under which conditions it is asked for at all."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -94,3 +94,31 @@ class CategoricalParameter(_Parameter):
 
 
 Parameter = Annotated[FloatParameter | IntParameter | CategoricalParameter, Field(discriminator="type")]
+
+
+def all_points(parameters: Mapping[str, Parameter], *, most: int) -> list[dict[str, Any]] | None:
+    """Return every combination of values that conditions allow; None if there are more than `most` or no end.
+
+    `parameters` come after those that they depend on. What a parameter depends on besides these may hold or
+    not, so there it is set in some points and left out of others.
+    """
+    points: list[dict[str, Any]] = [{}]
+    for name, parameter in parameters.items():
+        values = parameter.values()
+        if values is None:
+            return None
+        points = [wider for point in points for wider in _widened(point, name, values, parameters)]
+        if len(points) > most:
+            return None
+    return points
+
+
+def _widened(
+    point: dict[str, Any], name: str, values: list[Value], parameters: Mapping[str, Parameter]
+) -> Iterator[dict[str, Any]]:
+    parameter = parameters[name]
+    may_be = parameter.active(point, of=parameters)
+    if may_be:
+        yield from ({**point, name: value} for value in values)
+    if not may_be or not parameter.when.keys() <= parameters.keys():
+        yield point

@@ -56,6 +56,10 @@ class SearchPlan:
     def __post_init__(self) -> None:
         if self.split not in SCHEMES:
             raise unknown("split scheme", self.split, SCHEMES)
+        if self.teacher_folder is not None and self.space.more_teachers:
+            raise UsageError("A teacher's folder can't be joined by the space's more_teachers.")
+        if self.teacher_folder is not None and not self.space.may_need_teacher():
+            raise UsageError(f"{self.space.name} has no loss that reads a teacher: leave --teacher out.")
 
     @property
     def train_pictures(self) -> int | None:
@@ -82,6 +86,7 @@ class SearchPlan:
             "space": self.space.model_dump(mode="json"),
             "teacher_folder": str(self.teacher_folder) if self.teacher_folder is not None else None,
             "fitted_s": self.fitted_s,
+            "costs": self.costs.read_text(encoding="utf-8") if self.costs is not None else None,
             "data": self.data,
             "group_by": self.group_by,
             "split": self.split,

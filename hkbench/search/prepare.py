@@ -104,35 +104,61 @@ class PhaseClock:
         self._name = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """The decoded pictures by size, and how they are split: `whole` as it is kept, `split` as it is used."""
+
+    source: Source
+    stores: dict[int, PictureStore]
+    whole: Split
+    split: Split
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes' names, in the order of the logits."""
+        return next(iter(self.stores.values())).classes
+
+
+def open_pictures(plan: SearchPlan, clock: PhaseClock, listener: Listener) -> Pictures:
+    """Decode the pictures at all sizes that students and teachers take, or find them decoded.
+
+    Raises:
+        UsageError: data, group rule, split or costs that can't be used as they are.
+    """
+    torch.set_num_threads(usable_cores())
+    clock.begin("pictures")
+    source = open_source(plan.data, plan.group_by)
+    sizes = {*plan.space.image_sizes(), *(recipe.image_size for recipe in plan.teachers)}
+    stores = build_stores(source, sorted(sizes), advance=listener.advance)
+    whole = load_split(next(iter(stores.values())), plan.split, plan.split_seed)
+    pictures = Pictures(
+        source=source, stores=stores, whole=whole, split=shortened(whole, plan.train_pictures)
+    )
+    if plan.costs is not None:
+        load_costs(plan.costs, pictures.classes)  # refused now rather than at the end
+    return pictures
+
+
 def prepare(
-    plan: SearchPlan, clock: PhaseClock, listener: Listener, recorded: RunRecord | None = None
+    plan: SearchPlan,
+    pictures: Pictures,
+    clock: PhaseClock,
+    listener: Listener,
+    recorded: RunRecord | None = None,
 ) -> Prepared:
-    """Make or find all that the trials of a plan share.
+    """Make or find all that the trials of a plan share, beside the pictures.
 
     `recorded` is what a search that is resumed began with: the number of views, and of epochs where the plan
     leaves them to its budget.
 
     Raises:
-        UsageError: data, group rule, split or teacher that can't be used as they are.
+        UsageError: a teacher that can't be used as it is.
     """
-    torch.set_num_threads(usable_cores())
-    clock.begin("pictures")
-    source = open_source(plan.data, plan.group_by)
-    sizes = plan.space.image_sizes()
-    teacher_sizes = {recipe.image_size for recipe in plan.teachers}
-    stores = build_stores(source, sorted({*sizes, *teacher_sizes}), advance=listener.advance)
-    whole = load_split(stores[sizes[0]], plan.split, plan.split_seed)
-    split = shortened(whole, plan.train_pictures)
-    teachers = [
-        _teacher(plan, recipe, stores[recipe.image_size], whole, split, clock, listener)
-        for recipe in plan.teachers
-    ]
-    if plan.costs is not None:
-        load_costs(plan.costs, stores[sizes[0]].classes)  # refused now rather than at the end
+    stores, split = dict(pictures.stores), pictures.split
+    teachers = _teachers(plan, pictures, clock, listener)
     if plan.teacher_folder is not None:
-        given = open_teacher(plan.teacher_folder, classes=stores[sizes[0]].classes, split_hash=split.hash)
-        teachers = [given]
-        stores |= build_stores(source, [given.record.recipe.image_size], advance=listener.advance)
+        given_size = teachers[0].record.recipe.image_size
+        stores |= build_stores(pictures.source, [given_size], advance=listener.advance)
     plan = within_budget(plan, stores, split) if recorded is None else as_recorded(plan, recorded)
     listener.planned(plan)
     recorded_views = recorded.data.views if recorded is not None and recorded.data is not None else None
@@ -140,7 +166,8 @@ def prepare(
     rendered: dict[int, Path] = {}
     if plan.device == "cpu":  # a GPU renders each batch in less time than it would take to fetch it
         clock.begin("views")
-        rendered = rendered_views((stores[size] for size in sizes), split, views, advance=listener.advance)
+        needed = (stores[size] for size in plan.space.image_sizes())
+        rendered = rendered_views(needed, split, views, advance=listener.advance)
     clock.end()
     shared = SharedData(
         stores={size: store.path for size, store in stores.items()},
@@ -149,11 +176,11 @@ def prepare(
         rendered=rendered,
         teachers=[teacher.weights.parent for teacher in teachers],
         teacher_logits=logits,
-        classes=stores[sizes[0]].classes,
+        classes=pictures.classes,
     )
     return Prepared(
         plan=plan,
-        source=source,
+        source=pictures.source,
         stores=stores,
         split=split,
         teachers=teachers,
@@ -184,18 +211,20 @@ def _views(
     return views, teacher_pass.logits(views, advance=listener.advance)
 
 
+def _teachers(plan: SearchPlan, pictures: Pictures, clock: PhaseClock, listener: Listener) -> list[Teacher]:
+    """Return the teacher that the user has brought, or those of the plan."""
+    if plan.teacher_folder is None:
+        return [_teacher(plan, recipe, pictures, clock, listener) for recipe in plan.teachers]
+    hashes = (pictures.whole.hash, pictures.split.hash)
+    return [open_teacher(plan.teacher_folder, classes=pictures.classes, split_hashes=hashes)]
+
+
 def _teacher(
-    plan: SearchPlan,
-    recipe: TeacherRecipe,
-    store: PictureStore,
-    whole: Split,
-    split: Split,
-    clock: PhaseClock,
-    listener: Listener,
+    plan: SearchPlan, recipe: TeacherRecipe, pictures: Pictures, clock: PhaseClock, listener: Listener
 ) -> Teacher:
     """Find the teacher of this recipe, or train it; in a quick search on fewer pictures and epochs."""
-    hurried = plan.hurried(recipe)
-    found = find_teacher(recipe, store.fingerprint, whole.hash) or find_teacher(
+    hurried, store, split = plan.hurried(recipe), pictures.stores[recipe.image_size], pictures.split
+    found = find_teacher(recipe, store.fingerprint, pictures.whole.hash) or find_teacher(
         hurried, store.fingerprint, split.hash
     )
     if found is not None:

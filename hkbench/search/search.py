@@ -14,13 +14,14 @@ from hkbench.search.alone import run_alone
 from hkbench.search.costs import Costs
 from hkbench.search.finish import best_student, measure, ship, twin_of, twin_params, weak_teacher
 from hkbench.search.plan import SearchPlan, packed
-from hkbench.search.prepare import Listener, PhaseClock, Prepared, prepare
+from hkbench.search.prepare import Listener, PhaseClock, Prepared, open_pictures, prepare
 from hkbench.search.ray_runtime import check_address, ray_runtime
 from hkbench.search.record import held, refuse_foreign, start_record, update_record
 from hkbench.search.runner import run_trials
 from hkbench.search.scheduler import ParetoHalving
 from hkbench.search.session import SearchSession, TrialListener
 from hkbench.search.space import Schedule
+from hkbench.search.space_checks import check_weights, warnings_of
 from hkbench.search.study import Asked, Study
 from hkbench.search.trial import Job
 from hkbench.store.environment import now
@@ -70,7 +71,7 @@ def run_search(plan: SearchPlan, listener: SearchListener) -> SearchResult:
     """
     run = RunDirectory(plan.out)
     refuse_foreign(plan, run)
-    plan.space.check_weights()
+    check_weights(plan.space)
     if plan.address:
         check_address(plan.address)
     with held(run), _sigterm_like_ctrl_c():
@@ -104,16 +105,17 @@ def _stopped(run: RunDirectory) -> StoppedError:
 def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -> SearchResult:
     there = run.read_run() if run.run_file.is_file() else None
     clock = PhaseClock(listener, there.phase_seconds if there else {})
-    prepared = prepare(plan, clock, listener, there)
+    pictures = open_pictures(plan, clock, listener)
+    clock.begin("architectures")
+    costs = Costs(plan.space, pictures.classes, "cpu")
+    costs.measure(listener.advance)
+    costs.refuse_impossible(plan.space.constraints)
+    prepared = prepare(plan, pictures, clock, listener, there)
     plan = prepared.plan
     if plan.concurrency is None:
         clock.begin("cores")
         plan = packed(plan, _recorded_packing(there))
     start_record(plan, run, prepared)
-    clock.begin("architectures")
-    costs = Costs(plan.space, prepared.shared.classes, "cpu")
-    costs.measure(listener.advance)
-    costs.refuse_impossible(plan.space.constraints)
     search = _assemble(plan, run, prepared, costs, listener)
     try:
         _train(search, clock)
@@ -130,7 +132,7 @@ def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -
     clock.begin("measure")
     rows = measure(plan, run, listener.advance)
     clock.end()
-    warnings = [*_rejections(prepared), *weak_teacher(models), *_untold(search), *plan.space.warnings()]
+    warnings = [*_rejections(prepared), *weak_teacher(models), *_untold(search), *warnings_of(plan.space)]
     update_record(run, status="finished", finished=now(), phase_seconds=clock.seconds, warnings=warnings)
     return SearchResult(
         run=run,
@@ -223,8 +225,10 @@ def _missing_twin(search: _Search) -> Asked | None:
 def _why_nothing(run: RunDirectory) -> str:
     reasons = [trial.reason for trial in run.trials() if trial.reason]
     last = f" The last one: {reasons[-1].rstrip('.')}." if reasons else ""
-    took = timedelta(seconds=round(sum(run.read_run().phase_seconds.values())))
-    return f"No trial came to its end in {took}.{last} Give the search more --budget, or fewer --epochs."
+    record = run.read_run()
+    took = timedelta(seconds=round(sum(record.phase_seconds.values())))
+    advice = "" if record.kind == "train" else " Give the search more --budget, or fewer --epochs."
+    return f"No trial came to its end in {took}.{last}{advice}"
 
 
 def _rejections(prepared: Prepared) -> list[str]:

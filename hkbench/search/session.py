@@ -5,20 +5,20 @@ Knows nothing of Ray: `runner` turns Ray Tune's calls into these.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hkbench.analysis.metrics import METRICS
-from hkbench.errors import UsageError
+from hkbench.errors import HkbenchError, UsageError
 from hkbench.models.architecture import Architecture
 from hkbench.search.costs import ArchitectureCost, broken_limits
 from hkbench.search.plan import SearchPlan
 from hkbench.search.settings import TrialSettings
 from hkbench.search.study import Asked, Study
+from hkbench.search.trial_records import LiveTrial, State, trial_record, unbuilt_record
 from hkbench.store.environment import now
 from hkbench.store.records import EpochRecord, TelemetryRecord, TrialRecord, Usage
 from hkbench.store.rundir import RunDirectory
-from hkbench.telemetry.tally import total_usage
 
 MOST_REFUSED = 200
 """So many points in a row that break a limit before training end a search: it would ask for ever."""
@@ -48,15 +48,6 @@ class Ready:
     costs: ArchitectureCost
 
 
-@dataclass(kw_only=True)
-class _Live:
-    asked: Asked
-    settings: TrialSettings
-    started: str
-    last: dict[str, Any] = field(default_factory=dict)
-    usage: list[Usage] = field(default_factory=list)
-
-
 class SearchSession:
     """Asks the study, keeps the records, and tells the study what came of each trial."""
 
@@ -73,7 +64,7 @@ class SearchSession:
         self._run = run
         self._costs = costs
         self._listener = listener
-        self._live: dict[int, _Live] = {}
+        self._live: dict[int, LiveTrial] = {}
         self._unfinished = study.running()
         self._ended = {trial.number: trial for trial in run.trials()}
         self._epochs = run.epochs()
@@ -134,9 +125,14 @@ class SearchSession:
         if asked.number in self._ended:  # a kill came between the record and the study
             self._tell(self._ended[asked.number])
             return None
-        settings = self._plan.space.settings(asked.params)
-        cost = self._costs(settings.architecture)
-        self._live[asked.number] = live = _Live(asked=asked, settings=settings, started=now())
+        try:
+            settings = self._plan.space.settings(asked.params)
+            cost = self._costs(settings.architecture)
+        except HkbenchError as error:  # a combination that no check of the space had met
+            self._refused += 1
+            self._end_unbuilt(asked, str(error))
+            return None
+        self._live[asked.number] = live = LiveTrial(asked=asked, settings=settings, started=now())
         broken = broken_limits(cost, self._plan.space.constraints)
         if broken:
             self._refused += 1
@@ -231,13 +227,21 @@ class SearchSession:
         limits = self._plan.space.constraints
         return {name: limits[name].violation(values[name]) for name in limits if name in values}
 
-    def _end(self, number: int, state: str, reason: str | None) -> None:
+    def _end(self, number: int, state: State, reason: str | None) -> None:
         live = self._live.pop(number)
         cost = self._costs(live.settings.architecture)
         measured = {**cost.objectives(), **{name: live.last[name] for name in METRICS if name in live.last}}
-        values = {name: measured[name] for name in self._plan.space.objectives if name in measured}
+        objectives = self._plan.space.objectives
+        values: dict[str, float | None] = {name: measured[name] for name in objectives if name in measured}
         violations = self._violations(measured)
-        record = self._trial_record(number, live, state, reason, values, violations)
+        record = trial_record(live, state, reason, values, violations)
+        self._run.append(record)
+        self._tell(record)
+        self._listener.trial_ended(record)
+
+    def _end_unbuilt(self, asked: Asked, reason: str) -> None:
+        """End a point of which no network can be made, or none that exports."""
+        record = unbuilt_record(asked, self._plan.space.chosen(asked.params), reason)
         self._run.append(record)
         self._tell(record)
         self._listener.trial_ended(record)
@@ -252,44 +256,6 @@ class SearchSession:
             self._study.tell_pruned(record.number, values, record.reason or "")
         else:
             self._study.tell_failed(record.number, record.reason or "")
-
-    def _trial_record(
-        self,
-        number: int,
-        live: _Live,
-        state: str,
-        reason: str | None,
-        values: dict[str, float],
-        violations: dict[str, float],
-    ) -> TrialRecord:
-        loss = live.settings.loss_config
-        return TrialRecord.model_validate(
-            {
-                "number": number,
-                "state": state,
-                "reason": reason,
-                "params": live.asked.params,
-                "settings": live.settings.model_dump(),
-                "seed_point": live.asked.seed_point,
-                "model": live.settings.architecture.label,
-                "image_size": live.settings.image_size,
-                "loss": loss.name,
-                "weight_hard": loss.weight_hard,
-                "weight_soft": loss.weight_soft,
-                "loss_weights": dict(loss.weights),
-                "temperature": loss.temperature,
-                "epochs": int(live.last.get("epoch", 0)),
-                "values": values,
-                "metrics": {name: live.last[name] for name in METRICS if name in live.last},
-                "constraints": violations,
-                "usage": total_usage(live.usage),
-                "device": live.last.get("device"),
-                "precision": live.last.get("precision"),
-                "node": live.last.get("node"),
-                "started": live.started,
-                "ended": now(),
-            }
-        )
 
 
 def _flat(epoch: EpochRecord) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from hkbench.analysis.metrics import DIRECTIONS
 from hkbench.data.augment import ViewPolicy
 from hkbench.errors import UsageError, unknown
 from hkbench.models.architecture import Architecture
-from hkbench.models.build import build
-from hkbench.models.registry import entry_of
+from hkbench.models.build import check
 from hkbench.search.parameters import (
     CategoricalParameter,
     FloatParameter,
@@ -19,8 +18,10 @@ from hkbench.search.parameters import (
     Parameter,
     Strict,
     Value,
+    all_points,
 )
-from hkbench.search.settings import TrialSettings, lost_worth, settings_of
+from hkbench.search.settings import TrialSettings, settings_of
+from hkbench.training.optimizers import check_optimizer
 from hkbench.training.teacher import TeacherRecipe
 
 STATIC = ("artifact_bytes", "parameters", "macs", "latency_ms")
@@ -110,7 +111,8 @@ class Space(Strict):
             if name not in TrialSettings.model_fields:
                 raise unknown("trial parameter", name, TrialSettings.model_fields)
         for teacher in (self.teacher, *self.more_teachers):
-            entry_of(teacher.model, teacher.image_size)
+            check(Architecture(model=teacher.model, image_size=teacher.image_size))
+            check_optimizer(teacher.optimizer_config)
         for name in (*self.objectives, *self.constraints):
             if name not in OBJECTIVES:
                 raise unknown("objective", name, OBJECTIVES)
@@ -163,8 +165,14 @@ class Space(Strict):
         A parameter with `sets` gives its value to the setting of that name, so that one setting can have
         several ranges under several conditions.
         """
-        chosen = {self.parameters[name].sets or name: value for name, value in params.items()}
-        return settings_of({**self.defaults, **chosen})
+        return settings_of(self.chosen(params))
+
+    def chosen(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Return what a point sets, by the settings' names, over the space's defaults."""
+        return {
+            **self.defaults,
+            **{self.parameters[name].sets or name: value for name, value in params.items()},
+        }
 
     def image_sizes(self) -> list[int]:
         """Return every picture size that a trial may ask for.
@@ -189,42 +197,26 @@ class Space(Strict):
             if listed is None:
                 return None
             found += listed
-        fallback = self.defaults.get(setting, TrialSettings.model_fields[setting].default)
-        return list(dict.fromkeys(found)) or [fallback]
+        if all(parameter.when for parameter in self._parameters_of(setting)):  # or there is none
+            found.append(self.defaults.get(setting, TrialSettings.model_fields[setting].default))
+        return list(dict.fromkeys(found))
 
     def _parameters_of(self, setting: str) -> list[Parameter]:
         return [each for name, each in self.parameters.items() if (each.sets or name) == setting]
 
     def architectures(self) -> list[Architecture] | None:
         """Return every architecture that the space can propose; None if they are more than `MOST_LISTED`."""
-        deciding = [
-            name for name in self.order() if (self.parameters[name].sets or name) in Architecture.model_fields
-        ]
-        points: list[dict[str, Any]] = [{}]
-        for name in deciding:
-            values = self.parameters[name].values()
-            if values is None:
-                return None
-            points = [point for before in points for point in self._widened(before, name, values, deciding)]
-            if len(points) > 4 * MOST_LISTED:
-                return None
-        found = list(dict.fromkeys(self._architecture(point) for point in points))
-        return found if len(found) <= MOST_LISTED else None
-
-    def _widened(
-        self, point: dict[str, Any], name: str, values: list[Value], deciding: list[str]
-    ) -> Iterator[dict[str, Any]]:
-        """Yield the points that a parameter makes of one: with each of its values, or without it."""
-        parameter = self.parameters[name]
-        may_be = parameter.active(point, of=deciding)
-        if may_be:
-            yield from ({**point, name: value} for value in values)
-        if not may_be or not set(parameter.when) <= set(deciding):  # what else it depends on may not hold
-            yield point
+        deciding = {
+            name: self.parameters[name]
+            for name in self.order()
+            if (self.parameters[name].sets or name) in Architecture.model_fields
+        }
+        points = all_points(deciding, most=4 * MOST_LISTED)
+        found = dict.fromkeys(self._architecture(point) for point in points or ())
+        return list(found) if points is not None and len(found) <= MOST_LISTED else None
 
     def _architecture(self, point: dict[str, Any]) -> Architecture:
-        chosen = {self.parameters[name].sets or name: value for name, value in point.items()}
-        fields = {**self.defaults, **chosen}
+        fields = self.chosen(point)
         return Architecture.model_validate(
             {name: value for name, value in fields.items() if name in Architecture.model_fields}
         )
@@ -254,51 +246,6 @@ class Space(Strict):
         """Return the settings of the point that is tried first, or of one like it."""
         params = [params for _, params in self.seed_points()] or [{}]
         return self.settings(self.completed(params[0]))
-
-    def check_weights(self) -> None:
-        """Build every network that starts from weights once: some can't be had, or don't fit.
-
-        Raises:
-            UsageError: the file that is missing, or the tensors that don't fit.
-        """
-        starts = {
-            (found.architecture, found.weights) for found in self.edge_settings() if found.weights != "none"
-        }
-        for architecture, weights in sorted(starts, key=str):
-            build(architecture, classes=2, weights=weights)
-
-    def warnings(self) -> list[str]:
-        """Return what a user should know of the space before anything trains."""
-        return list(dict.fromkeys(filter(None, map(lost_worth, self.edge_settings()))))
-
-    def edge_settings(self) -> list[TrialSettings]:
-        """Return the settings of the seed points, and of points that reach every choice and end of a range.
-
-        Raises:
-            UsageError: a value that no trial could have.
-        """
-        seeds = [self.settings(self.completed(params)) for _, params in self.seed_points()]
-        return seeds + [
-            self.settings(_reaching(self, name, value))
-            for name, parameter in self.parameters.items()
-            for value in parameter.edges()
-        ]
-
-
-def _reaching(space: Space, wanted: str, value: Value) -> dict[str, Any]:
-    """Return a point in which the parameter `wanted` is active and has `value`."""
-    forced: dict[str, Value] = {wanted: value}
-    causes = [wanted]
-    while causes:
-        for cause, allowed in space.parameters[causes.pop()].when.items():
-            forced[cause] = allowed[0] if isinstance(allowed, list) else allowed
-            causes.append(cause)
-    params: dict[str, Any] = {}
-    for name in space.order():
-        parameter = space.parameters[name]
-        if parameter.active(params):
-            params[name] = forced.get(name, parameter.edges()[0])
-    return params
 
 
 def _followed(space: Space, params: dict[str, Value], point: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from hkbench.data.augment import ViewPolicy
 from hkbench.errors import UsageError, unknown
 from hkbench.search.parameters import FloatParameter
 from hkbench.search.space import Limit, Schedule, SeedPoint, Space
+from hkbench.search.space_checks import edge_settings, refuse_untimed
 from hkbench.training.teacher import TeacherRecipe
 
 
@@ -28,7 +29,7 @@ def load_space(name_or_path: str, overrides: dict[str, str] | None = None) -> Sp
         UsageError: no such space, YAML that doesn't parse, an unknown key or a value out of range.
     """
     path = space_path(name_or_path)
-    found = _yaml(path.read_bytes(), str(path))
+    found = parse_yaml(path.read_bytes(), str(path))
     if not isinstance(found, dict):
         raise UsageError(f"{path} must hold keys such as 'parameters' and 'objectives'; found {type(found)}.")
     for key, value in (overrides or {}).items():
@@ -57,10 +58,15 @@ def _override(found: dict[str, Any], key: str, value: str) -> None:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
             raise UsageError(f"--set {key}: '{parent}' is a value, not a group of keys.")
-    place[last] = _yaml(value.encode(), f"--set {key}")
+    place[last] = parse_yaml(value.encode(), f"--set {key}")
 
 
-def _yaml(content: bytes, where: str) -> Any:
+def parse_yaml(content: bytes, where: str) -> Any:
+    """Read YAML; `where` names it in the error.
+
+    Raises:
+        UsageError: it can't be read.
+    """
     try:
         return yaml.safe_load(content)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -72,7 +78,8 @@ def _validated(found: dict[str, Any], path: Path) -> Space:
         space = Space.model_validate(found)
     except ValidationError as error:
         raise UsageError(f"{path}: {_first_problem(error)}") from error
-    space.edge_settings()
+    edge_settings(space)
+    refuse_untimed(space)
     return space
 
 

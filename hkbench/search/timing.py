@@ -1,15 +1,19 @@
 """How long an epoch of a plan's first network takes on this machine, from some of its steps."""
 
 import time
+from dataclasses import replace
 
+import numpy as np
 import torch
 
 from hkbench.data.augment import sample_views
 from hkbench.data.splits import Split
 from hkbench.data.store import PictureStore
 from hkbench.models.build import build
+from hkbench.models.classifier import Classifier
 from hkbench.search.plan import SearchPlan, with_epochs
 from hkbench.training.ahead import torch_threads
+from hkbench.training.features import feature_shape
 from hkbench.training.feed import TrainingData
 from hkbench.training.loop import Training
 
@@ -21,17 +25,12 @@ BUDGET_SHARE = 0.95
 def epoch_seconds(plan: SearchPlan, stores: dict[int, PictureStore], split: Split) -> float:
     """Time some steps, and some of the evaluation, and return what a whole epoch takes."""
     settings = plan.space.first_settings()
-    store, timed, checked = stores[settings.image_size], split.train[:TIMED_PICTURES], split.validation
-    data = TrainingData(
-        pictures=store.pictures,
-        labels=store.labels,
-        train=timed,
-        validation=checked[:TIMED_PICTURES],
-        views=sample_views(1, len(split.train), plan.seed, plan.space.augmentation).parameters,
-    )
+    # Hard labels, for the teacher's logits aren't there yet, and all stages awake.
+    config = settings.model_copy(update={"loss": "hard", "gradual_epochs": 0}).training(epochs=3, seed=0)
+    store = stores[settings.image_size]
     network = build(settings.architecture, classes=len(store.classes), unfreeze=settings.unfreeze, seed=0)
-    hard = settings.model_copy(update={"loss": "hard"})  # the teacher's logits aren't there yet
-    training = Training(network, data, hard.training(epochs=3, seed=0), torch.device(plan.device))
+    data = _timed_data(plan, network, store, split)
+    training = Training(network, data, config, torch.device(plan.device))
     with torch_threads(plan.threads):
         training.train_epoch()  # the first steps prepare
         begun = time.perf_counter()
@@ -39,8 +38,29 @@ def epoch_seconds(plan: SearchPlan, stores: dict[int, PictureStore], split: Spli
         trained = time.perf_counter()
         training.evaluate()
         evaluated = time.perf_counter()
-    steps = (trained - begun) / len(timed) * len(split.train)
-    return steps + (evaluated - trained) / len(data.validation) * len(checked)
+    trained_pictures = training.steps_an_epoch * config.batch_size
+    return (trained - begun) / trained_pictures * len(split.train) + (evaluated - trained) / len(
+        data.validation
+    ) * len(split.validation)
+
+
+def _timed_data(plan: SearchPlan, network: Classifier, store: PictureStore, split: Split) -> TrainingData:
+    """Return some pictures as a trial will read them: views made ahead, or features of what is frozen."""
+    timed, checked = split.train[:TIMED_PICTURES], split.validation[:TIMED_PICTURES]
+    data = TrainingData(
+        pictures=store.pictures,
+        labels=store.labels,
+        train=timed,
+        validation=checked,
+        views=sample_views(1, len(split.train), plan.seed, plan.space.augmentation).parameters,
+    )
+    if network.kept_stages:
+        shape = feature_shape(network, store.size, torch.device("cpu"))
+        train, validation = (np.zeros((len(rows), *shape), dtype=np.float16) for rows in (timed, checked))
+        return replace(data, inputs=train[None], validation_inputs=validation)
+    if plan.device == "cpu":
+        return replace(data, inputs=store.pictures[timed].transpose(0, 2, 3, 1).copy()[None])
+    return data
 
 
 def within_budget(plan: SearchPlan, stores: dict[int, PictureStore], split: Split) -> SearchPlan:

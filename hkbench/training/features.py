@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+import torchvision
 from numpy.typing import NDArray
 
 from hkbench.data.augment import ViewTable
@@ -54,10 +55,16 @@ def frozen_features(
         advance: called with (rows done, rows in all) of the train part.
     """
     network = network.to(device).eval()
-    frozen = (network.kept_stages, _state_hash(network), timm.__version__, device.type)
+    frozen = (
+        network.kept_stages,
+        _state_hash(network),
+        timm.__version__,
+        torchvision.__version__,
+        device.type,
+    )
     path = ahead_path("features", *frozen, store.key, split.hash, table.key)
     views, train = table.parameters.shape[:2]
-    shape = _feature_shape(network, store.size, device)
+    shape = feature_shape(network, store.size, device)
     if not path.exists() and not fits_ahead(
         (views * train + len(split.validation)) * int(np.prod(shape)) * 2
     ):
@@ -83,7 +90,8 @@ def _run(network: Classifier, pictures: torch.Tensor, device: torch.device) -> N
     return features.permute(0, 2, 3, 1).cpu().numpy()
 
 
-def _feature_shape(network: Classifier, size: int, device: torch.device) -> tuple[int, int, int]:
+def feature_shape(network: Classifier, size: int, device: torch.device) -> tuple[int, int, int]:
+    """Return (height, width, channels) of what the kept stages make of pictures of `size` pixels."""
     with torch.inference_mode():
         _, channels, height, width = network.frozen_features(
             torch.zeros(1, 3, size, size, device=device)

@@ -13,11 +13,14 @@ Outputs = Tensor | tuple[Tensor, Tensor]
 
 
 def forward_of(network: nn.Module, data: TrainingData, *, compiled: bool) -> Callable[[Tensor], Outputs]:
-    """Return what makes logits of a batch's inputs, of both heads where there are two."""
+    """Return what makes logits of a batch's inputs.
+
+    An auxiliary head is there to train the body, so it is left out where stages of that are frozen.
+    """
     forward: Callable[[Tensor], Outputs] = network
     if data.has_features:
         forward = classifier_of(network).logits_from
-    elif isinstance(network, Classifier) and network.auxiliary is not None:
+    elif isinstance(network, Classifier) and network.auxiliary is not None and not network.frozen_stages:
         forward = network.logits_and_auxiliary
     if not compiled:
         return forward
@@ -33,5 +36,5 @@ def classifier_of(network: nn.Module) -> Classifier:
         TypeError: it has none.
     """
     if not isinstance(network, Classifier):
-        raise TypeError(f"features of frozen stages need a Classifier, got {type(network).__name__}")
+        raise TypeError(f"what has stages must be a Classifier, got {type(network).__name__}")
     return network

@@ -1,5 +1,6 @@
 """A teacher that the user names by its folder: one that was kept before, or a model of an earlier run."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from hkbench.errors import UsageError
@@ -9,8 +10,10 @@ from hkbench.store.rundir import RunDirectory
 from hkbench.training.teacher import Teacher, TeacherRecipe, TeacherRecord, load_teacher, sha256_of
 
 
-def open_teacher(folder: Path, *, classes: tuple[str, ...], split_hash: str) -> Teacher:
+def open_teacher(folder: Path, *, classes: tuple[str, ...], split_hashes: Collection[str]) -> Teacher:
     """Open the teacher in `folder`: one with `teacher.json`, or `models/<id>` of a run directory.
+
+    `split_hashes` are those of the whole split and, in a quick search, of the shortened one.
 
     Raises:
         UsageError: there is none, it tells other classes apart, or it was trained on another split: it may
@@ -28,10 +31,10 @@ def open_teacher(folder: Path, *, classes: tuple[str, ...], split_hash: str) -> 
     found = teacher.record
     if tuple(found.classes) != classes:
         raise UsageError(f"The teacher in {folder} knows other classes ({len(found.classes)}) than the data.")
-    if found.split_hash != split_hash:
+    if found.split_hash not in split_hashes:
         raise UsageError(
-            f"The teacher in {folder} was trained on another split ({found.split_hash[:12]}) than this one "
-            f"({split_hash[:12]}), so it may have seen pictures that students are judged by."
+            f"The teacher in {folder} was trained on another split ({found.split_hash[:12]}), so it may have "
+            "seen pictures that students are judged by."
         )
     return teacher
 

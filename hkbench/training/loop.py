@@ -215,7 +215,8 @@ class Training:
         if auxiliary is None:
             return loss
         weight = classifier_of(self.network).auxiliary_weight
-        return loss + weight * functional.cross_entropy(auxiliary.float(), targets)
+        smoothing = self.config.loss.label_smoothing
+        return loss + weight * functional.cross_entropy(auxiliary.float(), targets, label_smoothing=smoothing)
 
     def _clip_gradients(self) -> None:
         """Scale the gradients down to `clip_norm` where their norm is larger.

@@ -16,8 +16,10 @@ from hkbench.errors import UsageError
 from hkbench.models.architecture import Architecture
 from hkbench.models.build import build
 from hkbench.models.classifier import Classifier
+from hkbench.models.registry import entry_of
 from hkbench.store.cache import key_of, touch
 from hkbench.store.records import EpochRecord, Metrics
+from hkbench.training.optimizers import OptimizerConfig
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,13 @@ class TeacherRecipe(BaseModel):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     seed: int = 0
     weights: str | None = None
+
+    @property
+    def optimizer_config(self) -> OptimizerConfig:
+        """The optimiser with its rates."""
+        return OptimizerConfig(
+            name=self.optimizer, learning_rate=self.learning_rate, weight_decay=self.weight_decay
+        )
 
 
 class TeacherRecord(BaseModel):
@@ -97,8 +106,21 @@ def _as_float32(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def teacher_key(recipe: TeacherRecipe, fingerprint: str, split_hash: str) -> str:
-    """Return the name under which a teacher is kept: the hash of its recipe, data and split."""
-    return key_of(recipe.model_dump(exclude_none=True), fingerprint, split_hash)
+    """Return the name under which a teacher is kept: the hash of its recipe, data and split.
+
+    A recipe that leaves the weights open has another key where there are none to start from, so that such a
+    teacher isn't found any more once they are there.
+    """
+    weights = starting_weights(recipe)
+    told = recipe.model_copy(update={"weights": None if weights == "imagenet" else weights})
+    return key_of(told.model_dump(exclude_none=True), fingerprint, split_hash)
+
+
+def starting_weights(recipe: TeacherRecipe) -> str:
+    """Return what a teacher starts from: what its recipe names, else ImageNet's where they are at hand."""
+    if recipe.weights is not None:
+        return recipe.weights
+    return "imagenet" if entry_of(recipe.model, recipe.image_size).has_imagenet_weights else "none"
 
 
 def find_teacher(recipe: TeacherRecipe, fingerprint: str, split_hash: str) -> Teacher | None:

@@ -18,7 +18,6 @@ from hkbench.data.store import PictureStore
 from hkbench.errors import HkbenchError
 from hkbench.models.architecture import Architecture
 from hkbench.models.build import build
-from hkbench.models.registry import entry_of
 from hkbench.store import atomic
 from hkbench.store.environment import now
 from hkbench.store.records import EpochRecord, Metrics
@@ -26,13 +25,13 @@ from hkbench.training.checkpoint import load_checkpoint, save_checkpoint
 from hkbench.training.feed import TrainingData
 from hkbench.training.loop import EpochResult, Training, TrainingConfig
 from hkbench.training.losses import LossConfig
-from hkbench.training.optimizers import OptimizerConfig
 from hkbench.training.teacher import (
     Teacher,
     TeacherRecipe,
     TeacherRecord,
     load_teacher,
     sha256_of,
+    starting_weights,
     teacher_key,
 )
 
@@ -168,7 +167,7 @@ def _keep_teacher(
     save_half(progress.best, weights)
     record = TeacherRecord(
         recipe=recipe,
-        weights=_starting_weights(recipe),
+        weights=starting_weights(recipe),
         data=store.key,
         fingerprint=store.fingerprint,
         split_hash=split.hash,
@@ -185,19 +184,13 @@ def _keep_teacher(
     return Teacher(weights=weights, record=record, shipped=False)
 
 
-def _starting_weights(recipe: TeacherRecipe) -> str:
-    if recipe.weights is not None:
-        return recipe.weights
-    return "imagenet" if entry_of(recipe.model, recipe.image_size).has_imagenet_weights else "none"
-
-
 def _teacher_training(
     recipe: TeacherRecipe, store: PictureStore, split: Split, device: torch.device
 ) -> Training:
     network = build(
         Architecture(model=recipe.model, image_size=recipe.image_size),
         classes=len(store.classes),
-        weights=_starting_weights(recipe),
+        weights=starting_weights(recipe),
         seed=recipe.seed,
     )
     views = sample_views(VIEWS_OF_A_TEACHER, len(split.train), recipe.seed, ViewPolicy())
@@ -211,9 +204,7 @@ def _teacher_training(
     config = TrainingConfig(
         epochs=recipe.max_epochs,
         batch_size=recipe.batch_size,
-        optimizer=OptimizerConfig(
-            name=recipe.optimizer, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay
-        ),
+        optimizer=recipe.optimizer_config,
         loss=LossConfig(name="hard", label_smoothing=recipe.label_smoothing),
         warmup_epochs=1.0,
         seed=recipe.seed,

@@ -84,7 +84,8 @@ def test_the_shipped_space_searches_it_in_its_own_ranges_and_starts_from_its_def
         assert (parameter.low, parameter.high) == (low, high)
         assert parameter.when == {"optimizer": name}
     starts = [space.settings(params) for _, params in space.seed_points() if params["optimizer"] == name]
-    assert [start.learning_rate for start in starts] == [entry.learning_rate]
+    assert {start.learning_rate for start in starts} == {entry.learning_rate}
+    assert [start.seed for start in starts] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("mixed_precision", [False, True])

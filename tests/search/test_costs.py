@@ -5,6 +5,8 @@ from search_fakes import COSTS, tiny_plan
 
 from hkbench.errors import UsageError
 from hkbench.models.architecture import Architecture
+from hkbench.models.build import sketch
+from hkbench.search import costs as costs_module
 from hkbench.search.costs import Costs, broken_limits
 from hkbench.search.space import Limit
 
@@ -72,3 +74,27 @@ def test_latency_of_a_large_space_is_refused(tmp_path):
         Costs(
             space(tmp_path, parameters=WIDTHS, defaults={"image_size": 32, "loss": "hard"}), ("a", "b"), "cpu"
         )
+
+
+def test_a_network_far_over_a_limit_is_refused_without_being_exported(tmp_path):
+    parameters = {**WIDTHS, "layout": {"type": "categorical", "choices": ["household", "mobilenet_v1"]}}
+    limits = {"artifact_bytes": {"at_most": 1_000_000}}
+    large = space(
+        tmp_path,
+        parameters=parameters,
+        objectives={"accuracy": "maximize", "macs": "minimize"},
+        constraints=limits,
+        defaults={"image_size": 32, "loss": "hard", "block": "plain", "depth": 4},
+    )
+    architecture = Architecture(
+        model="household", image_size=32, layout="mobilenet_v1", block="plain", depth=4, width=4
+    )
+    cost = Costs(large, ("a", "b"), "cpu").of(architecture)
+    assert cost.artifact_bytes > 2**31
+    assert broken_limits(cost, large.constraints)
+
+
+def test_other_layers_under_the_same_name_have_another_key():
+    wide = sketch(Architecture(model="household_m", image_size=32))
+    path = costs_module._cache_path(HOUSEHOLD, sketch(HOUSEHOLD), ("a", "b"), "cpu")
+    assert path != costs_module._cache_path(HOUSEHOLD, wide, ("a", "b"), "cpu")

@@ -77,6 +77,11 @@ def test_a_budget_becomes_epochs_that_a_resumed_training_keeps(shop, tmp_path, m
         (["--model", "household_s", "--teacher", "densenet12"], "no model 'densenet12'"),
         (["--model", "household_s", "--budget", "ten"], "such as 10m"),
         (["--model", "household_s", "--device", "tpu"], "tpu"),
+        (["--model", "household_s", "--set", "alpha=[1"], "no YAML"),
+        (["--model", "household_s", "--set", "loss=[1]"], "loss"),
+        (["--model", "household_s", "--set", "model=densenet121"], "named by --model"),
+        (["--model", "household_s", "--weights", "hf-hub:a--b/c"], "hf-hub"),
+        (["--model", "torchvision/resnet18", "--set", "cut=2"], "cut"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_line(monkeypatch, capfd, tmp_path, flags, message):

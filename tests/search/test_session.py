@@ -184,3 +184,23 @@ def test_no_trial_begins_that_could_not_end_an_epoch(opened):
     session.start_clock(1.0)
     assert not session.over
     assert session.next_trial() is None
+
+
+def test_a_point_of_which_no_network_can_be_made_fails_and_the_search_goes_on(tmp_path):
+    parameters = {
+        "model": {"type": "categorical", "choices": ["efficientnet_lite0"]},
+        "cut": {"type": "categorical", "choices": [5, 2]},
+        "unfreeze": {"type": "categorical", "choices": ["all", "last-4"]},
+    }
+    space = {"parameters": parameters, "start_with": [], "defaults": {"image_size": 32, "loss": "hard"}}
+    plan = tiny_plan(tmp_path, space={**space, "schedule": {"trials": 4, "max_epochs": 1}})
+    run, heard = RunDirectory(plan.out), Heard()
+    study = Study.open(run.path / "study.log", plan.space, seed=0)
+    cost = next(iter(COSTS.values()))
+    session = SearchSession(plan, study, run, lambda _: cost, heard)
+    while (ready := session.next_trial()) is not None:
+        session.on_end(ready.number, result_of(ready.number, 1))
+    states = {(trial.params["cut"], trial.params["unfreeze"]): trial.state for trial in run.trials()}
+    assert states[2, "last-4"] == "FAIL"
+    assert "body has 2 stages" in next(trial.reason for trial in run.trials() if trial.state == "FAIL")
+    assert [state for point, state in states.items() if point != (2, "last-4")] == ["COMPLETE"] * 3

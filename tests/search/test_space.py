@@ -12,6 +12,7 @@ from hkbench.data.augment import ViewPolicy, sample_views
 from hkbench.errors import UsageError
 from hkbench.models.build import build
 from hkbench.models.registry import entry_of
+from hkbench.search.space_checks import edge_settings, warnings_of
 from hkbench.search.space_file import load_space, shipped_spaces
 from hkbench.training.feed import TrainingData
 from hkbench.training.loop import Training
@@ -208,7 +209,7 @@ def test_an_override_that_is_no_yaml_is_named():
 def test_every_choice_of_a_shipped_space_builds_and_trains_a_step(name):
     space = load_space(name)
     covered = set()
-    for found in space.edge_settings():
+    for found in edge_settings(space):
         key = (found.architecture, found.loss, found.optimizer, found.unfreeze, found.gradual_epochs)
         if key in covered:
             continue
@@ -322,5 +323,43 @@ def test_another_activation_on_pretrained_weights_is_warned_of(tmp_path):
     model = {"type": "categorical", "choices": ["efficientnet_lite0_cut2"]}
     activation = {"type": "categorical", "choices": ["silu"]}
     space = space_of(tmp_path, {"model": model, "activation": activation})
-    assert "little of their worth is left" in space.warnings()[0]
-    assert space_of(tmp_path, {"model": model}).warnings() == []
+    assert "little of their worth is left" in warnings_of(space)[0]
+    assert warnings_of(space_of(tmp_path, {"model": model})) == []
+
+
+def test_a_setting_that_is_searched_under_a_condition_keeps_its_default_elsewhere(tmp_path):
+    parameters = {
+        "model": {"type": "categorical", "choices": ["household_s"]},
+        "loss": {"type": "categorical", "choices": ["hard", "dkd"]},
+        "image_size": {"type": "categorical", "choices": [48], "when": {"loss": "dkd"}},
+    }
+    space = load_space(written(tmp_path, parameters=parameters, defaults={"image_size": 56}))
+    assert space.image_sizes() == [48, 56]
+    open_loss = {**parameters, "loss": {**parameters["loss"], "choices": ["hard"], "when": {"seed": 1}}}
+    seed = {"type": "int", "low": 0, "high": 1}
+    space = load_space(
+        written(
+            tmp_path,
+            parameters={**open_loss, "seed": seed, "image_size": {**parameters["image_size"], "when": {}}},
+            defaults={"alpha": 0.5, "temperature": 2},
+        )
+    )
+    assert space.may_need_teacher()
+
+
+def test_latency_of_a_space_that_cannot_be_timed_is_refused_when_it_is_read(tmp_path):
+    with pytest.raises(UsageError, match="more than 64 architectures. Take macs"):
+        load_space("architecture", {"objectives.latency_ms": "minimize"})
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ({"model": "inception_v3", "image_size": 64}, "at least 75 px"),
+        ({"optimizer": "adamm"}, "no optimizer 'adamm'"),
+        ({"model": "densenet"}, "no model 'densenet'"),
+    ],
+)
+def test_a_teacher_that_cannot_be_trained_is_refused_when_it_is_read(tmp_path, teacher, message):
+    with pytest.raises(UsageError, match=message):
+        load_space(written(tmp_path, teacher=teacher, defaults={"loss": "hard"}))

@@ -6,7 +6,9 @@ from training_fakes import bright_pictures, three_parts
 
 from hkbench.config import cache_dir
 from hkbench.errors import UsageError
+from hkbench.models.entry import ModelEntry
 from hkbench.training import teacher as teachers
+from hkbench.training.given_teacher import open_teacher
 from hkbench.training.teacher import TeacherRecipe, find_teacher, load_teacher
 from hkbench.training.teaching import train_teacher
 
@@ -83,3 +85,27 @@ def test_the_shipped_teacher_is_small_and_good_and_says_what_it_was_trained_on()
     assert record.validation["accuracy"] > 0.9
     assert len(record.classes) == 69
     assert str(cache_dir()) not in (folder / "teacher.json").read_text()
+
+
+def test_a_teacher_from_nothing_is_not_found_once_weights_are_there(store, split, monkeypatch):
+    recipe = RECIPE.model_copy(update={"model": "squeezenet1_1"})
+    before = teachers.teacher_key(recipe, store.fingerprint, split.hash)
+    monkeypatch.setattr(ModelEntry, "has_imagenet_weights", True)
+    assert teachers.teacher_key(recipe, store.fingerprint, split.hash) != before
+    from_nothing = recipe.model_copy(update={"weights": "none"})
+    assert teachers.teacher_key(from_nothing, store.fingerprint, split.hash) == before
+
+
+def test_a_kept_teacher_is_opened_by_its_folder(teacher, store, split):
+    folder = teacher.weights.parent
+    found = open_teacher(folder, classes=store.classes, split_hashes=[split.hash])
+    assert found.record == teacher.record
+    with pytest.raises(UsageError, match="knows other classes"):
+        open_teacher(folder, classes=("x", "y"), split_hashes=[split.hash])
+    with pytest.raises(UsageError, match="was trained on another split"):
+        open_teacher(folder, classes=store.classes, split_hashes=["another"])
+
+
+def test_a_folder_without_a_teacher_is_refused(tmp_path, store, split):
+    with pytest.raises(UsageError, match=r"neither teacher\.json nor model\.json"):
+        open_teacher(tmp_path, classes=store.classes, split_hashes=[split.hash])

@@ -12,6 +12,7 @@ from hkbench.errors import UsageError
 from hkbench.models.classifier import Classifier, Parts, pooled_head
 from hkbench.training.checkpoint import load_checkpoint, save_checkpoint
 from hkbench.training.loop import Training, TrainingConfig
+from hkbench.training.losses import LossConfig
 from hkbench.training.optimizers import OPTIMIZERS, OptimizerConfig
 
 CPU = torch.device("cpu")
@@ -149,3 +150,25 @@ def test_kept_features_pass_the_auxiliary_head_by(data):
         run = training(kept, small_classifier(auxiliary_weight=weight, frozen=2), epochs=2)
         losses.append([row.train_loss for row in run.epochs()])
     assert losses[0] == losses[1]
+
+
+def test_an_auxiliary_head_is_left_out_where_stages_are_frozen(data):
+    run, same = (training(data, small_classifier(auxiliary_weight=w, frozen=1)) for w in (0.6, None))
+    assert run.train_epoch() == same.train_epoch()
+
+
+def test_an_auxiliary_head_smooths_labels_like_the_other(data):
+    of_one_class = replace(data, labels=np.zeros_like(data.labels))
+    losses = []
+    for smoothing in (0.0, 0.5):
+        network = small_classifier(auxiliary_weight=1.0)
+        nn.init.zeros_(network.auxiliary[-1].weight)
+        network.auxiliary[-1].bias.data = torch.linspace(-3, 3, CLASSES)
+        loss = LossConfig(name="hard", label_smoothing=smoothing)
+        plain, both = (
+            training(of_one_class, each, epochs=1, batch_size=72, loss=loss).train_epoch()
+            for each in (small_classifier(), network)
+        )
+        losses.append(both - plain)
+    # log Σ exp(b) − b₀, of which half a b₀ gives way to the mean of b, 0
+    assert losses[0] - losses[1] == pytest.approx(1.5, abs=1e-3)

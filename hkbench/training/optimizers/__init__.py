@@ -28,7 +28,6 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         learning_rate=0.05,
         learning_rates=(0.01, 0.2),
         weight_decays=(1e-5, 1e-3),
-        uses_momentum=True,
         source="Nesterov momentum: Sutskever et al. 2013, https://proceedings.mlr.press/v28/sutskever13.html",
     ),
     "momentum": OptimizerEntry(
@@ -36,7 +35,6 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         learning_rate=0.05,
         learning_rates=(0.01, 0.2),
         weight_decays=(1e-5, 1e-3),
-        uses_momentum=True,
         source="Polyak 1964, Some methods of speeding up the convergence of iteration methods",
     ),
     "plain_sgd": OptimizerEntry(
@@ -44,7 +42,6 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         learning_rate=1.0,
         learning_rates=(0.1, 3.0),
         weight_decays=(1e-5, 1e-3),
-        uses_momentum=False,
         source="Robbins and Monro 1951, A stochastic approximation method",
     ),
     "rmsprop": OptimizerEntry(
@@ -52,7 +49,6 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         learning_rate=0.001,
         learning_rates=(0.0002, 0.005),
         weight_decays=(1e-6, 1e-4),
-        uses_momentum=True,
         source="Tieleman and Hinton 2012, lecture 6.5; as in https://arxiv.org/abs/1801.04381, section 6.1",
     ),
     "adagrad": OptimizerEntry(
@@ -60,7 +56,6 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         learning_rate=0.03,
         learning_rates=(0.005, 0.1),
         weight_decays=(1e-6, 1e-4),
-        uses_momentum=False,
         source="Duchi et al. 2011, https://jmlr.org/papers/v12/duchi11a.html",
     ),
     "adadelta": OptimizerEntry(
@@ -68,7 +63,6 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         learning_rate=1.0,
         learning_rates=(0.2, 5.0),
         weight_decays=(1e-6, 1e-4),
-        uses_momentum=False,
         source="https://arxiv.org/abs/1212.5701",
     ),
     "adam": OptimizerEntry(
@@ -76,7 +70,6 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         learning_rate=0.003,
         learning_rates=(0.0005, 0.01),
         weight_decays=(1e-6, 1e-4),
-        uses_momentum=True,
         source="https://arxiv.org/abs/1412.6980",
     ),
     "adamw": OptimizerEntry(
@@ -84,7 +77,6 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         learning_rate=0.003,
         learning_rates=(0.0005, 0.01),
         weight_decays=(1e-4, 0.1),
-        uses_momentum=True,
         source="https://arxiv.org/abs/1711.05101",
     ),
     "nadamw": OptimizerEntry(
@@ -92,7 +84,6 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         learning_rate=0.003,
         learning_rates=(0.0005, 0.01),
         weight_decays=(1e-4, 0.1),
-        uses_momentum=True,
         source="Dozat 2016, https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ, weight decay decoupled",
     ),
     "lion": OptimizerEntry(
@@ -100,15 +91,13 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         learning_rate=0.001,
         learning_rates=(0.0002, 0.003),
         weight_decays=(1e-3, 1.0),
-        uses_momentum=True,
         source="https://arxiv.org/abs/2302.06675",
     ),
     "muon": OptimizerEntry(
         builder=builders.muon,
         learning_rate=0.02,
-        learning_rates=(0.003, 0.05),
+        learning_rates=(0.001, 0.05),
         weight_decays=(1e-4, 0.1),
-        uses_momentum=True,
         source="Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; https://arxiv.org/abs/2502.16982",
     ),
 }

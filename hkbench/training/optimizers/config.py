@@ -42,7 +42,6 @@ class OptimizerEntry:
         learning_rate: the default, at batches of 64.
         learning_rates: the range that is sensible to search, on a logarithmic scale, both ends included.
         weight_decays: likewise, for a network with batch norms on small pictures.
-        uses_momentum: whether `momentum` changes anything.
         source: the paper.
     """
 
@@ -50,5 +49,4 @@ class OptimizerEntry:
     learning_rate: float
     learning_rates: tuple[float, float]
     weight_decays: tuple[float, float]
-    uses_momentum: bool
     source: str
