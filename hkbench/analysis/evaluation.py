@@ -1,20 +1,18 @@
 """All that is said of a file's answers on one part: metrics, intervals, classes, calibration, cost."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hkbench.analysis.calibration import expected_calibration_error, fit_temperature
-from hkbench.analysis.draws import metrics_of_draws, pictures_of
-from hkbench.analysis.intervals import Interval, bootstrap
-from hkbench.analysis.metrics import METRICS, as_stored, metrics_of
+from hkbench.analysis.draws import metric_ends
+from hkbench.analysis.intervals import Interval
+from hkbench.analysis.metrics import COST, METRICS, as_stored, metrics_of, terms_of
 from hkbench.analysis.misclassification import MisclassificationCosts
 from hkbench.analysis.predictions import PredictionBlock
 from hkbench.store.records import Metrics, PartMetrics
-
-COST = "cost_weighted_error"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +33,13 @@ class ClassScores:
 class Evaluation:
     """How a file did on one part. `intervals`, of 95 %, has the names of `metrics` and, with costs, theirs.
 
-    `confusion` counts the pictures of each class (row) by their answer (column). `temperature` was fitted on
-    another part, `calibrated_error` is the calibration error at that temperature; both are None where there
-    was no other part or no such temperature. `cost_weighted_error` is the mean cost of an answer.
+    `temperature` was fitted on another part, `calibrated_error` is the calibration error at that temperature;
+    both are None where there was no other part or no such temperature. `cost_weighted_error` is the mean
+    cost of an answer.
     """
 
     metrics: Metrics
     intervals: dict[str, Interval]
-    by_class: ClassScores
-    confusion: NDArray[np.int64]
     temperature: float | None
     calibrated_error: float | None
     cost_weighted_error: float | None
@@ -53,39 +49,38 @@ def evaluate(
     logits: NDArray[np.floating],
     labels: NDArray[np.integer],
     *,
+    groups: Sequence[str] | None = None,
     costs: MisclassificationCosts | None = None,
     calibration: tuple[NDArray[np.floating], NDArray[np.integer]] | None = None,
     seed: int = 0,
 ) -> Evaluation:
-    """Evaluate answers on one part; a part of a single picture has no intervals.
+    """Evaluate answers on one part; a part of a single picture, or of a single group, has no intervals.
 
     Args:
         logits: float (n, classes), n ≥ 1; rounded to float16 first, as they are stored.
         labels: int (n,), in [0, classes).
+        groups: the product of each picture (n,), drawn as one for the intervals; None where none is known.
         costs: what wrong answers cost, for as many classes.
         calibration: logits and labels of another part, to fit the temperature on.
-        seed: of the pictures drawn for the intervals.
+        seed: of what is drawn for the intervals.
 
     Raises:
-        ValueError: there is no picture, or labels or costs don't fit the logits.
+        ValueError: there is no picture, or labels, groups or costs don't fit the logits.
     """
-    from sklearn.metrics import confusion_matrix
-
     stored = as_stored(logits, labels)
     classes = stored.shape[1]
     if costs is not None and len(costs.matrix) != classes:
         raise ValueError(f"needs costs of {classes} classes, not {len(costs.matrix)}")
-    answers = stored.argmax(axis=1)
+    if groups is not None and len(groups) != len(labels):
+        raise ValueError(f"needs a group for each of {len(labels)} pictures, not {len(groups)}")
     metrics = metrics_of(logits, labels)
-    cost = None if costs is None else costs.of(labels, answers)
+    cost = None if costs is None else costs.of(labels, stored.argmax(axis=1))
     cost_weighted = None if cost is None else float(cost.mean())
     temperature = None if calibration is None else fit_temperature(as_stored(*calibration), calibration[1])
     estimates = metrics if cost_weighted is None else metrics | {COST: cost_weighted}
     return Evaluation(
         metrics=metrics,
-        intervals=_intervals(estimates, stored, labels, cost, seed),
-        by_class=class_scores(answers, labels, classes),
-        confusion=confusion_matrix(labels, answers, labels=np.arange(classes)),
+        intervals=_intervals(estimates, metric_ends(terms_of(stored, labels, cost), groups, seed)),
         temperature=temperature,
         calibrated_error=None if temperature is None else _calibration_error(stored / temperature, labels),
         cost_weighted_error=cost_weighted,
@@ -116,6 +111,7 @@ def part_metrics(
     found = evaluate(
         block.logits,
         block.labels,
+        groups=block.groups,
         costs=costs,
         calibration=None if calibration is None else (calibration.logits, calibration.labels),
     )
@@ -149,18 +145,11 @@ def _calibration_error(logits: NDArray[np.float64], labels: NDArray[np.integer])
 
 
 def _intervals(
-    estimates: Metrics,
-    stored: NDArray[np.float64],
-    labels: NDArray[np.integer],
-    cost: NDArray[np.float64] | None,
-    seed: int,
+    estimates: Metrics, ends: tuple[NDArray[np.float64], NDArray[np.float64]] | None
 ) -> dict[str, Interval]:
-    if len(labels) < 2:
+    if ends is None:
         return {}
-    low, high = bootstrap(
-        partial(metrics_of_draws, pictures_of(stored, labels, cost)), len(labels), seed=seed
-    )
     return {
-        name: Interval(estimate=estimates[name], low=float(low[place]), high=float(high[place]))
-        for place, name in enumerate((*METRICS, COST)[: len(estimates)])
+        name: Interval(estimate=estimates[name], low=float(low), high=float(high))
+        for name, low, high in zip((*METRICS, COST)[: len(estimates)], *ends, strict=False)
     }

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000
-DRAWN_AT_ONCE = 100_000  # pictures: what is computed from them stays in a core's cache
+DRAWN_AT_ONCE = 100_000  # units: what is computed from them stays in a core's cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,37 +87,37 @@ def _newcombe_correlation(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bo
 
 def bootstrap(
     statistics: Callable[[NDArray[np.int64]], NDArray[np.float64]],
-    pictures: int,
+    units: int,
     *,
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the lower and upper ends of percentile bootstrap intervals (Efron 1979), each float64 (k,).
 
-    Pictures are drawn with replacement, 1,000 times as many as there are.
+    Units, which are pictures or groups of them, are drawn with replacement, 1,000 times as many as there are.
 
     Args:
-        statistics: from drawn places, int64 (draws, pictures), to k values a draw, float64 (k, draws).
-        pictures: how many there are, at least 2.
+        statistics: from drawn places, int64 (draws, units), to k values a draw, float64 (k, draws).
+        units: how many there are, at least 2.
         seed: the draws are the same for the same seed.
         level: how sure the intervals are.
 
     Raises:
-        ValueError: there are fewer than two pictures.
+        ValueError: there are fewer than two units.
     """
     from scipy import stats
 
     def drawn(places: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:  # noqa: ARG001 (SciPy names it)
-        values = statistics(places.reshape(-1, pictures))  # (k, draws)
+        values = statistics(places.reshape(-1, units))  # (k, draws)
         return values.reshape(
             -1, *places.shape[:-1]
         )  # SciPy asks for the sample itself without an axis of draws
 
     found = stats.bootstrap(
-        (np.arange(pictures),),
+        (np.arange(units),),
         drawn,
         n_resamples=RESAMPLES,
-        batch=max(1, DRAWN_AT_ONCE // pictures),
+        batch=max(1, DRAWN_AT_ONCE // units),
         vectorized=True,
         confidence_level=level,
         method="percentile",

@@ -120,6 +120,8 @@ class LiveTable:
         before = RunDirectory(plan.out).trials() if plan.resume else []
         self._ended = {trial.number: trial for trial in before}
         self._ended_before = len(before)
+        recorded = RunDirectory(plan.out).epochs() if plan.resume else []
+        self._epochs_before = max((row.epoch for row in recorded if row.trial == 0), default=0)
         self._live = Live(
             console=err, get_renderable=self._draw, refresh_per_second=REDRAWS_A_SECOND, transient=True
         )
@@ -180,6 +182,8 @@ class LiveTable:
 
     def _eta(self, now: float) -> str:
         """Return when the trials should be through, from those that have ended or from the budget."""
+        if self._phase == "train":
+            return self._training_left(now)
         if self._search_started is None or self._phase != "search":
             return ""
         spent = now - self._search_started
@@ -192,6 +196,15 @@ class LiveTable:
             guesses.append(self._plan.budget_s - spent)
         left = f", about {minutes(max(0.0, min(guesses)))} left" if guesses else ""
         return f"{len(self._ended)} of {total} trials{left}"
+
+    def _training_left(self, now: float) -> str:
+        """Return how long a single training will take, from its epochs since it began or was resumed."""
+        done = max(self._epochs.values(), default=0)
+        since = done - self._epochs_before
+        if since < 1:
+            return " steps"
+        left = (now - self._phase_started) / since * (self._plan.space.schedule.max_epochs - done)
+        return f" steps, about {minutes(left)} left"
 
     def table(self, width: int) -> Table:
         """Return the newest trials and the best one, the points cut to what `width` characters leave them."""

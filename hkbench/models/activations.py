@@ -1,6 +1,6 @@
 """Activations by name, and how all of a network's are swapped for another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from timm.layers import activations as timm_activations
@@ -67,6 +67,20 @@ KINDS = (
 )
 """What counts as an activation, in torch and in timm."""
 
+NAMES: dict[type[nn.Module], str] = {
+    **{type(make()): name for name, make in ACTIVATIONS.items()},
+    timm_activations.GELU: "gelu",
+    timm_activations.HardSwish: "hardswish",
+    timm_activations.Mish: "mish",
+    timm_activations.Sigmoid: "sigmoid",
+    timm_activations.Swish: "silu",
+    timm_activations.Tanh: "tanh",
+    timm_lean_activations.HardSwishMe: "hardswish",
+    timm_lean_activations.MishMe: "mish",
+    timm_lean_activations.SwishMe: "silu",
+}
+"""What compute the activations of `ACTIVATIONS`, in torch and in timm."""
+
 GATES = ("gate", "gate_act", "gate_fn", "scale_activation", "sigmoid", "bias_act")
 """What timm and torchvision call the function that turns an attention's scores into weights; it stays, since
 it has to end between 0 and 1."""
@@ -98,12 +112,7 @@ def swap_activations(module: nn.Module, name: str) -> int:
         UsageError: no such activation.
     """
     make = activation_factory(name)
-    places = [
-        (parent, place, child)
-        for parent in module.modules()
-        for place, child in parent.named_children()
-        if isinstance(child, KINDS) and place not in GATES
-    ]
+    places = list(_places(module))
     for parent, place, old in places:
         setattr(parent, place, _in_place_of(old, make(), module))
     for dropout in module.modules():
@@ -111,6 +120,33 @@ def swap_activations(module: nn.Module, name: str) -> int:
             # Backward of some activations, such as ReLU, needs their result as it was.
             dropout.inplace = False
     return len(places)
+
+
+def activations_in(module: nn.Module) -> set[str]:
+    """Return the names of the activations that `swap_activations` would replace.
+
+    One that `ACTIVATIONS` doesn't have goes by the name of its class.
+    """
+    kinds = {type(child) for _, _, child in _places(module)}
+    return {NAMES.get(kind, kind.__name__) for kind in kinds}
+
+
+def activation_weights(module: nn.Module) -> set[str]:
+    """Return the keys of the weights that activations inside `module` learn, such as PReLU's slopes."""
+    return {
+        f"{name}.{weight}"
+        for name, child in module.named_modules()
+        if isinstance(child, KINDS)
+        for weight, _ in child.named_parameters()
+    }
+
+
+def _places(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    """Yield each activation that is no gate, after its parent and its name there."""
+    for parent in module.modules():
+        for place, child in parent.named_children():
+            if isinstance(child, KINDS) and place not in GATES:
+                yield parent, place, child
 
 
 def _in_place_of(old: nn.Module, fresh: nn.Module, whole: nn.Module) -> nn.Module:

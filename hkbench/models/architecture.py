@@ -1,7 +1,10 @@
 """What decides a network's structure: a name of the registry and what is changed of it."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Self
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hkbench.errors import UsageError
 from hkbench.models.household import HouseholdConfig
 
 FAMILY = "household"
@@ -35,6 +38,7 @@ class Architecture(BaseModel):
     squeeze_excitation: bool | None = None
     stem: str | None = None
     classifier: str | None = None
+    dropout: float | None = None
 
     @property
     def options(self) -> dict[str, object]:
@@ -44,7 +48,10 @@ class Architecture(BaseModel):
 
     @property
     def label(self) -> str:
-        """The network in a few words, as tables show it: `household fire ×0.5`, `densenet121 cut 2`."""
+        """The network in a few words, as tables show it.
+
+        Examples: `household block fire width 0.5`, `densenet121 cut 2`, `squeezenet1_1 gelu head 1×256`.
+        """
         words = [self.model]
         if self.cut is not None:
             words.append(f"cut {self.cut}")
@@ -57,6 +64,34 @@ class Architecture(BaseModel):
         if self.head_layers is not None:
             words.append(f"head {self.head_layers}×{self.head_width}")
         return " ".join(words)
+
+    def member(self) -> HouseholdConfig:
+        """Return the member of the own family that the options make.
+
+        Raises:
+            UsageError: an option has a value that no member has.
+        """
+        chosen = {} if self.activation is None else {"activation": self.activation}
+        try:
+            return HouseholdConfig.model_validate(self.options | chosen)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"]))
+            raise UsageError(f"{FAMILY} can't have {where} {problem['input']}: {problem['msg']}.") from error
+
+    def resolved(self) -> Self:
+        """Return the same network with every option of the own family written out, defaults too.
+
+        So a record of it stays true when the family's defaults change. Other networks have no such options
+        and are returned as they are.
+
+        Raises:
+            UsageError: an option has a value that no member has.
+        """
+        if self.model != FAMILY:
+            return self
+        member = self.member()
+        return self.model_copy(update={name: getattr(member, name) for name in (*OPTIONS, "activation")})
 
 
 OPTIONS = tuple(

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from hkbench.errors import UsageError, unknown
@@ -16,7 +15,7 @@ from hkbench.models.architecture import FAMILY, Architecture
 from hkbench.models.classifier import Classifier, Parts, transfer_head
 from hkbench.models.cut import cut_parts
 from hkbench.models.entry import ModelEntry
-from hkbench.models.household import HouseholdConfig, household
+from hkbench.models.household import household
 from hkbench.models.registry import entry_of
 from hkbench.models.weights import load_weights
 
@@ -52,12 +51,9 @@ def build(
     entry = entry_of(architecture.model, architecture.image_size)
     with _seeded(seed):
         network = Classifier(architecture.label, classes, _parts(architecture, entry, classes))
-    is_published = weights == "imagenet" or weights.startswith("hf-hub:")
-    if is_published:  # before the swap, for some activations have weights of their own
-        load_weights(network, entry, weights)
     if architecture.activation is not None and entry.name != FAMILY:
         _swap(network, architecture.activation)
-    if weights != "none" and not is_published:
+    if weights != "none":  # after the swap, for the file may hold what an activation has learned
         load_weights(network, entry, weights)
     network.freeze(frozen_stages(unfreeze, network.stages))
     # Depthwise convolutions take about half the time on a CPU in this layout.
@@ -65,10 +61,18 @@ def build(
 
 
 def _parts(architecture: Architecture, entry: ModelEntry, classes: int) -> Parts:
+    parts = _parts_for_large_pictures(architecture, entry, classes)
+    if parts.auxiliary is not None and architecture.image_size < parts.auxiliary.smallest_image_size:
+        parts = replace(parts, auxiliary=None)
+    return parts
+
+
+def _parts_for_large_pictures(architecture: Architecture, entry: ModelEntry, classes: int) -> Parts:
+    """Return the parts with their auxiliary head, if any, whatever the picture size."""
     if architecture.cut is not None:
         parts = _cut(entry, architecture, classes)
     elif entry.name == FAMILY:
-        parts = household(_family_member(architecture), classes)
+        parts = household(architecture.member(), classes)
     else:
         _refuse_options(architecture)
         parts = entry.builder(classes)
@@ -81,8 +85,9 @@ def _parts(architecture: Architecture, entry: ModelEntry, classes: int) -> Parts
             dropout=architecture.head_dropout,
         )
         parts = replace(parts, head=head)
-    if parts.auxiliary is not None and architecture.image_size < parts.auxiliary.smallest_image_size:
-        parts = replace(parts, auxiliary=None)
+    has_new_head = architecture.cut is not None or architecture.head_layers is not None
+    if has_new_head and entry.name == FAMILY:  # its own head has the right activation already
+        swap_activations(parts.head, architecture.member().activation)
     return parts
 
 
@@ -91,21 +96,16 @@ def _cut(entry: ModelEntry, architecture: Architecture, classes: int) -> Parts:
     if entry.cut_builder is not None:
         return entry.cut_builder(architecture.cut, classes)
     whole = _parts(architecture.model_copy(update={"cut": None, "head_layers": None}), entry, classes)
+    if not whole.in_order:
+        raise UsageError(
+            f"{entry.name} can't be cut, for its body isn't a row of stages: "
+            "leave cut out, or take a network of timm's or of hkbench's own list."
+        )
     if architecture.cut > len(whole.stages):
         raise UsageError(
             f"{entry.name} has {len(whole.stages)} stages, so it can't be cut to {architecture.cut}."
         )
     return cut_parts(whole, architecture.cut, classes)
-
-
-def _family_member(architecture: Architecture) -> HouseholdConfig:
-    try:
-        chosen = {"activation": architecture.activation} if architecture.activation is not None else {}
-        return HouseholdConfig.model_validate(architecture.options | chosen)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise UsageError(f"{FAMILY} can't have {where} {problem['input']}: {problem['msg']}.") from error
 
 
 def _refuse_options(architecture: Architecture) -> None:
@@ -173,10 +173,11 @@ def check(architecture: Architecture, unfreeze: str = "all") -> None:
     if architecture.activation is not None and architecture.activation not in ACTIVATIONS:
         raise unknown("activation", architecture.activation, ACTIVATIONS)
     if entry.name == FAMILY:
-        _family_member(architecture)
+        architecture.member()
     else:
         _refuse_options(architecture)
-    if architecture.cut is not None or unfreeze not in ("all", "none"):
+    swaps = architecture.activation is not None and entry.name != FAMILY
+    if swaps or architecture.cut is not None or unfreeze not in ("all", "none"):
         frozen_stages(unfreeze, sketch(architecture).stages)
 
 
@@ -189,6 +190,26 @@ def sketch(architecture: Architecture, classes: int = 2) -> Classifier:
     """
     with torch.device("meta"):
         return build(architecture, classes=classes)
+
+
+@functools.lru_cache(maxsize=1024)
+def left_out(architecture: Architecture) -> str | None:
+    """Return a warning where a network trains without its auxiliary head, since the pictures are too small.
+
+    None where it has none or trains with it. A network that isn't trained needs no such head.
+
+    Raises:
+        UsageError: the structure can't be.
+    """
+    entry = entry_of(architecture.model, architecture.image_size)
+    with torch.device("meta"):
+        auxiliary = _parts_for_large_pictures(architecture, entry, classes=2).auxiliary
+    if auxiliary is None or architecture.image_size >= auxiliary.smallest_image_size:
+        return None
+    return (
+        f"{architecture.model} trains without its auxiliary head: that needs pictures of at least "
+        f"{auxiliary.smallest_image_size} px, found {architecture.image_size}."
+    )
 
 
 @contextmanager

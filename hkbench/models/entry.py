@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hkbench.models.classifier import Parts
-from hkbench.models.weights import PublishedWeights
+from hkbench.models.weights import PublishedWeights, Translate, unchanged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,8 @@ class ModelEntry:
     `builder` takes the number of classes. `cut_builder`, where there is one, takes the number of stages to
     keep and the number of classes; other networks are cut after a stage of their parts.
     `smallest_image_size` is the least picture edge in pixels, `usual_image_size` the one that its weights
-    were trained at, or 64 without weights.
+    were trained at, or 64 without weights. `translate` puts the tensors of any file of the library that the
+    network comes from under the body's keys.
     """
 
     name: str
@@ -24,6 +25,7 @@ class ModelEntry:
     smallest_image_size: int
     usual_image_size: int = 224
     imagenet: PublishedWeights | None = None
+    translate: Translate = unchanged
     note: str
     source: str
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from hkbench.analysis.intervals import wilson
 from hkbench.analysis.predictions import PredictionBlock, read_predictions
-from hkbench.analysis.ranking import Ranked, ranked_parameters
+from hkbench.analysis.ranking import Ranking, ranked_parameters
 from hkbench.analysis.trials import frontier_numbers
 from hkbench.store.records import (
     BenchmarkRecord,
@@ -58,7 +58,7 @@ class LoadedRun:
 
     `error` is 1 − accuracy, a share. In `trials` it is of the validation part, in `models` of `part`,
     the one part that all models have: test where each has it, else validation. `path` is where the run
-    lies, as its reader was told it, for commands. `rankings` has, by parameter, the choices that were tried
+    lies, as its reader was told it, for commands. `rankings` are of the parameters whose choices were tried
     with several seeds.
     """
 
@@ -71,7 +71,7 @@ class LoadedRun:
     benchmark: pd.DataFrame
     telemetry: pd.DataFrame
     predictions: Sequence[PredictionBlock]
-    rankings: dict[str, list[Ranked]]
+    rankings: Sequence[Ranking]
 
 
 def load_run(directory: RunDirectory) -> LoadedRun:

@@ -74,8 +74,12 @@ def _sentence(
     loaded: LoadedRun, models: list[Model], answers: dict[str, PredictionBlock], equal: list[bool | None]
 ) -> str:
     first = models[0]
-    pictures = counted(len(answers[first["id"]].labels), "picture")
-    said = f"Each file's answers to {pictures} of the {loaded.part} part, 95 % intervals in small print."
+    block = answers[first["id"]]
+    pictures = counted(len(block.labels), "picture")
+    drawn = "" if block.groups is None else f" over {counted(len(set(block.groups)), 'group')}"
+    said = (
+        f"Each file's answers to {pictures} of the {loaded.part} part, 95 % intervals{drawn} in small print."
+    )
     if loaded.part != "validation":
         said += " Calibration error: as it is → after a temperature fitted on validation."
     compared = [one for one in equal if one is not None]
@@ -108,6 +112,7 @@ def _table(
         found = evaluate(
             block.logits,
             block.labels,
+            groups=block.groups,
             calibration=None if elsewhere is None else (elsewhere.logits, elsewhere.labels),
         )
         cost = [_cost(model)] if with_costs else []

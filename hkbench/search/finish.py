@@ -190,7 +190,7 @@ def _record(
             "twin_of": finalist.twin_of,
             "model": finalist.architecture.label,
             "image_size": finalist.architecture.image_size,
-            "architecture": finalist.architecture.model_dump(exclude_none=True),
+            "architecture": finalist.architecture.resolved().model_dump(exclude_none=True),
             "params": finalist.trial.params if finalist.trial else {},
             "parameters": artifact.parameters,
             "sha256": artifact.sha256,

@@ -5,10 +5,10 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from hkbench.errors import UsageError, unknown
+from hkbench.models.activations import activations_in
 from hkbench.models.architecture import Architecture
-from hkbench.models.build import check
+from hkbench.models.build import check, sketch
 from hkbench.models.registry import entry_of
-from hkbench.models.weights import weights_at_hand
 from hkbench.training.loop import TrainingConfig
 from hkbench.training.losses import LossConfig, loss_config
 from hkbench.training.optimizers import OptimizerConfig, check_optimizer, peak_rate
@@ -123,8 +123,8 @@ def settings_of(values: dict[str, Any]) -> TrialSettings:
         raise unknown("schedule", settings.schedule, SCHEDULES)
     weights = settings.weights
     if weights == "auto":
-        at_hand = weights_at_hand(entry_of(settings.model, settings.image_size), "imagenet")
-        weights = "imagenet" if at_hand else "none"
+        entry = entry_of(settings.model, settings.image_size)
+        weights = "imagenet" if entry.has_imagenet_weights else "none"
     if settings.unfreeze != "all" and weights == "none":
         raise UsageError(f"A frozen body needs weights, and {settings.model} has none here to start from.")
     rate = peak_rate(settings.optimizer_config)
@@ -134,6 +134,9 @@ def settings_of(values: dict[str, Any]) -> TrialSettings:
 def lost_worth(settings: TrialSettings) -> str | None:
     """Return a warning where another activation makes pretrained weights worth little; None otherwise."""
     if settings.activation is None or settings.weights == "none":
+        return None
+    as_published = settings.architecture.model_copy(update={"activation": None})
+    if activations_in(sketch(as_published).body) <= {settings.activation}:
         return None
     return (
         f"{settings.model} starts from pretrained weights, but with another activation, "

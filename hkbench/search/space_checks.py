@@ -4,7 +4,7 @@ from typing import Any
 
 from hkbench.errors import UsageError
 from hkbench.models.architecture import Architecture
-from hkbench.models.build import build
+from hkbench.models.build import build, left_out
 from hkbench.search.parameters import Value
 from hkbench.search.settings import TrialSettings, lost_worth
 from hkbench.search.space import MOST_LISTED, Space
@@ -71,4 +71,6 @@ def check_weights(space: Space) -> None:
 
 def warnings_of(space: Space) -> list[str]:
     """Return what a user should know of a space before anything trains."""
-    return list(dict.fromkeys(filter(None, map(lost_worth, edge_settings(space)))))
+    found = edge_settings(space)
+    said = [*map(lost_worth, found), *(left_out(settings.architecture) for settings in found)]
+    return list(dict.fromkeys(filter(None, said)))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import classification_report
 
-from hkbench.analysis.evaluation import evaluate, part_metrics
+from hkbench.analysis.evaluation import class_scores, evaluate, part_metrics
 from hkbench.analysis.metrics import METRICS, metrics_of
 from hkbench.analysis.misclassification import costs_between
 from hkbench.analysis.predictions import PredictionBlock
@@ -49,26 +49,58 @@ def test_an_accuracy_interval_holds_the_truth_nearly_always() -> None:
     assert 51 <= held <= 60
 
 
+def right_by_product(seed: int, products: int = 80, pictures: int = 5) -> tuple[np.ndarray, list[str]]:
+    """Logits of a network that has all pictures of a product right, or none; the label is 2 throughout."""
+    right = np.repeat(np.random.default_rng(seed).uniform(size=products) < 0.8, pictures)
+    groups = [f"product-{place:02}" for place in np.repeat(np.arange(products), pictures)]
+    return np.eye(6)[np.where(right, 2, 3)], groups
+
+
+def test_groups_are_drawn_whole_so_that_the_interval_holds_the_truth() -> None:
+    held = {True: 0, False: 0}
+    for seed in range(60):
+        logits, groups = right_by_product(seed)
+        for whole in held:
+            found = evaluate(logits, np.full(400, 2), groups=groups if whole else None, seed=seed)
+            held[whole] += found.intervals["accuracy"].low <= 0.8 <= found.intervals["accuracy"].high
+    assert held[True] >= 52
+    assert held[False] <= 45, "five pictures that are always right together are not five witnesses"
+
+
+def test_pictures_that_are_each_a_group_are_drawn_singly() -> None:
+    logits, labels = answers(60)
+    alone = [f"{place:03}" for place in range(60)]
+    assert evaluate(logits, labels, groups=alone).intervals == evaluate(logits, labels).intervals
+
+
+def test_one_group_alone_has_no_intervals() -> None:
+    assert evaluate(*answers(9), groups=["same"] * 9).intervals == {}
+
+
+def test_a_group_is_needed_for_every_picture() -> None:
+    with pytest.raises(ValueError, match="a group for each of 5 pictures, not 2"):
+        evaluate(*answers(5), groups=["a", "b"])
+
+
 def test_the_same_seed_draws_the_same_pictures() -> None:
     logits, labels = answers(60)
     assert evaluate(logits, labels, seed=1).intervals == evaluate(logits, labels, seed=1).intervals
     assert evaluate(logits, labels, seed=1).intervals != evaluate(logits, labels, seed=2).intervals
 
 
-def test_classes_and_confusion_are_those_of_scikit_learns_report() -> None:
+def test_class_scores_are_those_of_scikit_learns_report() -> None:
     logits, labels = answers(90)
-    found = evaluate(logits, labels)
+    found = class_scores(logits.argmax(axis=1), labels, CLASSES)
     said = classification_report(labels, logits.argmax(axis=1), output_dict=True, zero_division=np.nan)
     for name in range(CLASSES):
-        assert found.by_class.precision[name] == said[str(name)]["precision"]
-        assert found.by_class.recall[name] == said[str(name)]["recall"]
-        assert found.by_class.f1[name] == said[str(name)]["f1-score"]
-        assert found.by_class.support[name] == said[str(name)]["support"] == found.confusion[name].sum()
-    assert found.confusion.trace() / 90 == found.metrics["accuracy"]
+        assert found.precision[name] == said[str(name)]["precision"]
+        assert found.recall[name] == said[str(name)]["recall"]
+        assert found.f1[name] == said[str(name)]["f1-score"]
+        assert found.support[name] == said[str(name)]["support"]
 
 
 def test_a_class_without_pictures_or_answers_has_no_scores() -> None:
-    by_class = evaluate(np.eye(3)[[0, 2]], np.array([0, 0])).by_class
+    by_class = class_scores(np.array([0, 2]), np.array([0, 0]), 3)
     np.testing.assert_array_equal(by_class.precision, [1, np.nan, 0])
     np.testing.assert_array_equal(by_class.recall, [0.5, np.nan, np.nan])
     np.testing.assert_array_equal(by_class.f1, [2 / 3, np.nan, 0])
@@ -115,6 +147,14 @@ def test_a_record_holds_what_was_evaluated_and_survives_json() -> None:
     low, high = found.intervals["log_loss"]
     assert low < found.metrics["log_loss"] < high
     assert PartMetrics.model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_record_has_the_intervals_of_its_groups() -> None:
+    logits, groups = right_by_product(0)
+    one = replace(block("test", 1), groups=groups, logits=logits.astype(np.float16), labels=np.full(400, 2))
+    low, high = part_metrics(one).intervals["accuracy"]
+    alone_low, alone_high = part_metrics(replace(one, groups=None)).intervals["accuracy"]
+    assert high - low > 1.7 * (alone_high - alone_low)
 
 
 def test_a_record_of_an_earlier_version_is_read() -> None:

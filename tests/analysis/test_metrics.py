@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support, top_k_accuracy_score
 from torchmetrics.functional.classification import (
     multiclass_accuracy,
     multiclass_calibration_error,
@@ -34,6 +35,22 @@ def test_metrics_are_those_of_torchmetrics(n: int, classes: int, seed: int) -> N
     }
     for name, value in expected.items():
         assert found[name] == pytest.approx(value.item(), abs=1e-5), name
+
+
+@given(st.integers(1, 40), st.integers(6, 9), st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=50)
+def test_metrics_are_those_of_scikit_learn(n: int, classes: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    logits = generator.integers(-3, 4, (n, classes)).astype(np.float64)  # with equal ones
+    labels = generator.integers(0, classes, n)
+    found, answers, every = metrics_of(logits, labels), logits.argmax(axis=1), np.arange(classes)
+    _, recall, f1, _ = precision_recall_fscore_support(labels, answers, labels=every, zero_division=np.nan)
+    assert found["accuracy"] == pytest.approx(accuracy_score(labels, answers))
+    assert found["balanced_accuracy"] == pytest.approx(np.nanmean(recall))
+    assert found["macro_f1"] == pytest.approx(np.nanmean(f1))
+    # scikit-learn lets the last of equal logits come first, so the classes are counted from the end.
+    top5 = top_k_accuracy_score(classes - 1 - labels, logits[:, ::-1], k=5, labels=every)
+    assert found["top5"] == pytest.approx(top5)
 
 
 def test_every_metric_is_there_with_its_direction() -> None:
@@ -88,6 +105,16 @@ def test_logits_are_rounded_as_they_are_stored() -> None:
 def test_metrics_of_no_picture_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one picture"):
         metrics_of(np.empty((0, 3)), np.empty(0, dtype=np.int64))
+
+
+def test_a_training_worker_gets_metrics_without_scikit_learn_and_what_it_brings_along() -> None:
+    code = (
+        "import sys, numpy as np; from hkbench.analysis.metrics import metrics_of;"
+        "metrics_of(np.eye(7), np.arange(7));"
+        "print(sorted({'sklearn', 'scipy.stats', 'pandas', 'torchmetrics'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_importing_metrics_does_not_wait_for_scikit_learn() -> None:

@@ -76,6 +76,20 @@ def test_plain_lines_say_what_happens(plan, capsys):
     ]
 
 
+def test_a_training_says_how_long_it_will_take_once_an_epoch_is_done(plan):
+    view = LiveTable(plan)
+    view.phase("train")
+    view.trial_started(0, SETTINGS, None)
+    view.advance(3, 120)
+    console = Console(file=io.StringIO(), width=100)
+    console.print(view._draw())
+    assert "3 of 120 steps" in console.file.getvalue()
+    assert "left" not in console.file.getvalue()
+    view.trial_epoch(epoch(0, 1, 0.25))
+    console.print(view._draw())
+    assert "left" in console.file.getvalue()
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0m00s"), (65.4, "1m05s"), (3599.6, "60m00s")])
 def test_minutes(seconds, text):
     assert minutes(seconds) == text

@@ -9,7 +9,14 @@ from timm.layers import activations_me as timm_lean_activations
 from torch import Tensor, nn
 
 from hkbench.errors import UsageError
-from hkbench.models.activations import ACTIVATIONS, KINDS, activation_factory, swap_activations
+from hkbench.models.activations import (
+    ACTIVATIONS,
+    KINDS,
+    activation_factory,
+    activation_weights,
+    activations_in,
+    swap_activations,
+)
 
 # How many activations each has, gates left out; SqueezeNet has two for each expansion.
 NETWORKS = {
@@ -107,6 +114,37 @@ def test_timm_has_no_activation_that_would_be_missed():
         for name, kind in inspect.getmembers(module, inspect.isclass):
             if issubclass(kind, nn.Module) and kind.__module__ == module.__name__:
                 assert issubclass(kind, KINDS), name
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("torchvision/squeezenet1_1", {"relu"}),
+        ("timm/efficientnet_lite0", {"relu6"}),
+        ("timm/mobilenetv3_small_050", {"relu", "hardswish"}),
+        ("timm/efficientnet_b0", {"silu"}),
+        ("timm/convnext_atto", {"gelu"}),
+    ],
+)
+def test_activations_of_a_network_go_by_our_names(name: str, own: set[str]):
+    with torch.device("meta"):
+        assert activations_in(made(name)) == own
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_is_found_by_its_name(name: str):
+    network = nn.Sequential(nn.ReLU(), nn.Sequential(nn.ReLU()))
+    swap_activations(network, name)
+    assert activations_in(network) == {name}
+
+
+def test_an_activation_that_no_space_can_name_goes_by_its_class():
+    assert activations_in(nn.Sequential(nn.Softplus(), nn.Conv2d(3, 4, 1))) == {"Softplus"}
+
+
+def test_keys_of_what_activations_learn_are_found():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.PReLU(), nn.Sequential(nn.ReLU(), nn.PReLU()))
+    assert activation_weights(network) == {"1.weight", "2.1.weight"}
 
 
 def test_unknown_activation_is_refused_with_the_nearest():

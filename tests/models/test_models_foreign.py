@@ -121,6 +121,15 @@ def test_file_of_the_library_makes_the_librarys_features(name: str, tmp_path):
         torch.testing.assert_close(ours.features(pictures)[:, :, 0, 0], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_file_of_the_library_fills_a_network_that_has_no_published_weights(tmp_path):
+    name, path = "timm/mobilenetv2_075", tmp_path / "theirs.pth"
+    assert entry(name).imagenet is None
+    theirs, ours = original(name), network(name)
+    torch.save(theirs.state_dict(), path)
+    load_weights(ours, entry(name), str(path))
+    assert torch.equal(ours.body.network.conv_stem.weight, theirs.conv_stem.weight)
+
+
 @pytest.mark.parametrize("name", ["timm/test_vit", "torchvision/vit_b_32"])
 def test_position_embeddings_are_fitted_to_the_pictures(name: str, tmp_path):
     path = tmp_path / "theirs.pth"

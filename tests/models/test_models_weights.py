@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from hkbench.errors import UsageError
+from hkbench.models.architecture import Architecture
 from hkbench.models.build import build
 from hkbench.models.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier, Normalise
 from hkbench.models.densenet import densenet121
@@ -34,7 +35,6 @@ from hkbench.models.weights import (
     lite0_key,
     load_weights,
     read,
-    weights_at_hand,
 )
 
 PALACES = {442, 663, 698}  # ImageNet's bell cote, monastery, palace
@@ -162,7 +162,7 @@ def entry_with(weights: PublishedWeights | None):
 def test_file_is_found_in_each_cache(where: str, places):
     first, second = squeezenet(1), squeezenet(2)
     entry = entry_with(published_squeezenet(first, places[where]))
-    assert weights_at_hand(entry, "imagenet")
+    assert entry.has_imagenet_weights
     load_weights(second, entry, "imagenet")
     assert same(first.body, second.body)
     assert not same(first.head, second.head)
@@ -179,15 +179,13 @@ def test_own_cache_comes_before_torchs(places):
 def test_file_of_the_hubs_cache_is_found(places):
     first, second = squeezenet(1), squeezenet(2)
     save_file(dict(first.state_dict()), places["hub"] / "model.safetensors")
-    entry, name = entry_with(None), f"hf-hub:{HUB_REPOSITORY}"
-    assert weights_at_hand(entry, name)
-    load_weights(second, entry, name)
+    load_weights(second, entry_with(None), f"hf-hub:{HUB_REPOSITORY}")
     assert same(first, second)
 
 
 def test_absent_weights_say_what_to_bring_and_where():
     entry = entry_with(SQUEEZENET1_1)
-    assert not weights_at_hand(entry, "imagenet")
+    assert not entry.has_imagenet_weights
     with pytest.raises(UsageError, match="forbids the network") as raised:
         load_weights(squeezenet(1), entry, "imagenet")
     message = str(raised.value)
@@ -273,7 +271,6 @@ def test_own_file_brings_its_head_only_to_as_many_classes(tmp_path):
     path = tmp_path / "model.safetensors"
     first = squeezenet(1)
     save_file(dict(first.state_dict()), path)
-    assert weights_at_hand(entry_with(None), str(path))
     equal, wider = squeezenet(2), Classifier("squeezenet1_1", 6, squeezenet1_1(6))
     before = {key: tensor.clone() for key, tensor in wider.head.state_dict().items()}
     load_weights(equal, entry_with(None), str(path))
@@ -340,17 +337,13 @@ def test_torn_file_is_refused(suffix: str, tmp_path):
         ("imagenet", "ever published.*efficientnet_lite0"),
         ("absent.pth", "no file of weights at absent.pth"),
         ("hf-hub:only-a-name", "hf-hub:OWNER/REPOSITORY, found 'hf-hub:only-a-name'"),
+        ("hf-hub:a--b/c", "no repository 'a--b/c', for such a name can't be: .*--"),
+        ("hf-hub:someone/nets.git", "no repository 'someone/nets.git'"),
     ],
 )
 def test_weights_that_are_not_there_are_refused(weights: str, message: str):
     with pytest.raises(UsageError, match=message):
         load_weights(squeezenet(1), entry_with(None), weights)
-
-
-def test_no_weights_are_always_at_hand():
-    assert weights_at_hand(entry_with(None), "none")
-    assert not weights_at_hand(entry_with(None), "imagenet")
-    assert not weights_at_hand(entry_with(None), "absent.pth")
 
 
 def test_files_from_before_batches_were_counted_are_taken(tmp_path):
@@ -373,6 +366,48 @@ def test_timms_own_keys_fill_lite0_too(tmp_path):
     network = Classifier("efficientnet_lite0", 5, efficientnet_lite0(5))
     load_weights(network, MODELS["efficientnet_lite0"], str(tmp_path / "theirs.pth"))
     assert same(network.body, theirs)
+
+
+def slopes(body: nn.Module) -> list[Tensor]:
+    return [module.weight for module in body.modules() if isinstance(module, nn.PReLU)]
+
+
+def with_prelu(seed: int) -> Classifier:
+    """Build a SqueezeNet with PReLUs that look trained."""
+    network = build(Architecture(model="squeezenet1_1", activation="prelu"), classes=5, seed=seed)
+    for slope in slopes(network.body):
+        nn.init.uniform_(slope)
+    return network
+
+
+@pytest.mark.parametrize("origin", ["path", "hub"])
+def test_slopes_that_prelu_has_learned_come_from_a_file_of_our_own(origin: str, places):
+    first = with_prelu(seed=1)
+    path = places["hub"] / "model.safetensors"
+    save_file({key: tensor.contiguous() for key, tensor in first.state_dict().items()}, path)
+    weights = str(path) if origin == "path" else f"hf-hub:{HUB_REPOSITORY}"
+    architecture = Architecture(model="squeezenet1_1", activation="prelu")
+    assert same(first, build(architecture, classes=5, seed=2, weights=weights))
+
+
+@pytest.mark.parametrize("prefix", ["features.", "body."])
+def test_prelu_begins_as_new_on_weights_of_another_activation(prefix: str, tmp_path):
+    path = tmp_path / "relu.pth"
+    body = squeezenet(1).body
+    torch.save({f"{prefix}{key}": tensor for key, tensor in body.state_dict().items()}, path)
+    architecture = Architecture(model="squeezenet1_1", activation="prelu")
+    network = build(architecture, classes=5, seed=2, weights=str(path))
+    assert same(body, network.body)
+    assert all(float(slope.detach()) == 0.25 for slope in slopes(network.body))
+
+
+def test_a_file_with_some_of_prelus_slopes_is_refused(tmp_path):
+    state = with_prelu(seed=1).state_dict()
+    del state["body.1.weight"]
+    torch.save(state, tmp_path / "torn.pth")
+    architecture = Architecture(model="squeezenet1_1", activation="prelu")
+    with pytest.raises(UsageError, match=r"1\.weight \(missing for 1\)"):
+        build(architecture, classes=5, weights=str(tmp_path / "torn.pth"))
 
 
 def test_published_files_are_described():

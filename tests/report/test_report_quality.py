@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 from synthetic_run import CLASSES, MakeRun, answers
 
@@ -63,6 +64,22 @@ def test_models_that_answer_alike_are_not_shown_to_differ(make_run: MakeRun) -> 
     found = quality(load_run(run))
     assert [row[-1] for row in table_of(found).rows] == ["–", "1.00"]
     assert found.sentence.endswith("no other is shown to differ from it in accuracy.")
+
+
+def test_pictures_of_one_product_widen_the_intervals(make_run: MakeRun) -> None:
+    run = make_run()
+    one = answers("teacher", "test", 0.8, 690, 0)
+    right = one.logits.argmax(axis=1) == one.labels
+    products = [f"{answer}-{place // 10}" for place, answer in enumerate(right)]  # all right, or none
+    small_print = []
+    for groups in (None, products):
+        write_predictions(run.predictions, [replace(one, groups=groups)])
+        found = quality(load_run(run))
+        assert ("intervals over" in found.sentence) == (groups is not None)
+        (row,) = table_of(found).rows
+        low, high = re.findall(r"<small>([\d.]+) to ([\d.]+)</small>", row[1])[0]
+        small_print.append(float(high) - float(low))
+    assert small_print[1] > 1.3 * small_print[0]
 
 
 def test_without_a_teacher_the_best_comes_first(make_run: MakeRun) -> None:

@@ -348,7 +348,7 @@ def test_a_setting_that_is_searched_under_a_condition_keeps_its_default_elsewher
 
 
 def test_latency_of_a_space_that_cannot_be_timed_is_refused_when_it_is_read(tmp_path):
-    with pytest.raises(UsageError, match="more than 64 architectures. Take macs"):
+    with pytest.raises(UsageError, match=r"more than 64 architectures\. Take macs"):
         load_space("architecture", {"objectives.latency_ms": "minimize"})
 
 
@@ -363,3 +363,11 @@ def test_latency_of_a_space_that_cannot_be_timed_is_refused_when_it_is_read(tmp_
 def test_a_teacher_that_cannot_be_trained_is_refused_when_it_is_read(tmp_path, teacher, message):
     with pytest.raises(UsageError, match=message):
         load_space(written(tmp_path, teacher=teacher, defaults={"loss": "hard"}))
+
+
+def test_a_head_that_is_left_out_is_said(tmp_path):
+    model = {"type": "categorical", "choices": ["inception_v3"]}
+    small = {"type": "categorical", "choices": [80]}
+    (said,) = warnings_of(space_of(tmp_path, {"model": model, "image_size": small}))
+    assert "auxiliary head" in said
+    assert "299" in said

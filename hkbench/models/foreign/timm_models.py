@@ -57,7 +57,8 @@ def timm_entry(name: str, image_size: int) -> ModelEntry:
         family="timm",
         smallest_image_size=least,
         usual_image_size=usual,
-        imagenet=timm_weights(known, translation(_adapted, GETTER)),
+        imagenet=timm_weights(known),
+        translate=translation(_adapted, GETTER),
         note=f"timm's {known}",
         source=config.paper_ids or config.origin_url or "https://huggingface.co/docs/timm",
     )

@@ -52,7 +52,8 @@ def torchvision_entry(name: str, image_size: int) -> ModelEntry:
         family="torchvision",
         smallest_image_size=least,
         usual_image_size=usual,
-        imagenet=torchvision_weights(known, translation(_adapted)),
+        imagenet=torchvision_weights(known),
+        translate=translation(_adapted),
         note=f"torchvision's {known}",
         source=weights.meta["recipe"],
     )

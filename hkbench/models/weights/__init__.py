@@ -1,14 +1,17 @@
 """Weights that others published: where a file lies or comes from, and how it fills a network's body.
 
-May import config, errors and the parent room's classifier.
+May import config, errors and the parent room's activations and classifier.
 """
 
 from hkbench.models.weights.files import (
     DENSENET121,
     DENSENET161,
     DENSENET201,
+    DENSENET_KEYS,
     EFFICIENTNET_LITE0,
+    FEATURES_KEYS,
     INCEPTION_V3,
+    LITE0_KEYS,
     MOBILENETV1_100,
     MOBILENETV2_100,
     MOBILENETV3_LARGE_100,
@@ -22,16 +25,19 @@ from hkbench.models.weights.files import (
     timm_weights,
     torchvision_weights,
 )
-from hkbench.models.weights.load import load_weights, weights_at_hand
+from hkbench.models.weights.load import load_weights
 from hkbench.models.weights.origin import Download, HubFile, Packaged
-from hkbench.models.weights.published import PublishedWeights, read, renaming, unchanged
+from hkbench.models.weights.published import PublishedWeights, Translate, read, renaming, unchanged
 
 __all__ = [
     "DENSENET121",
     "DENSENET161",
     "DENSENET201",
+    "DENSENET_KEYS",
     "EFFICIENTNET_LITE0",
+    "FEATURES_KEYS",
     "INCEPTION_V3",
+    "LITE0_KEYS",
     "MOBILENETV1_100",
     "MOBILENETV2_100",
     "MOBILENETV3_LARGE_100",
@@ -44,6 +50,7 @@ __all__ = [
     "HubFile",
     "Packaged",
     "PublishedWeights",
+    "Translate",
     "densenet_key",
     "lite0_key",
     "load_weights",
@@ -52,5 +59,4 @@ __all__ = [
     "timm_weights",
     "torchvision_weights",
     "unchanged",
-    "weights_at_hand",
 ]

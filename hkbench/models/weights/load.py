@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented there
 from torch import Tensor, nn
 
 from hkbench.errors import UsageError, unknown
+from hkbench.models.activations import activation_weights
 from hkbench.models.classifier import Classifier
 from hkbench.models.weights.origin import HubFile
-from hkbench.models.weights.published import PublishedWeights, Tensors, Translate, read, unchanged
+from hkbench.models.weights.published import PublishedWeights, Tensors, read
 
 if TYPE_CHECKING:
     from hkbench.models.entry import ModelEntry
@@ -32,7 +35,8 @@ def load_weights(network: Classifier, entry: "ModelEntry", weights: str) -> None
         weights: "imagenet"; the path of a .safetensors, .pth or .pt file, or "hf-hub:owner/repository" for
             the model.safetensors of a repository. Such a file has the keys of the library that the network
             comes from, or those of a whole network of hkbench's; then its heads are taken over too if all
-            of their shapes fit.
+            of their shapes fit. Where it has no weights for activations that learn some, such as PReLU,
+            these begin as new.
 
     Raises:
         UsageError: there are no such weights, they aren't here and can't be brought, or they don't fill the
@@ -47,18 +51,7 @@ def load_weights(network: Classifier, entry: "ModelEntry", weights: str) -> None
         if network.auxiliary is not None:
             _fill_if_it_fits(network.auxiliary, _below("auxiliary", tensors))
     else:
-        _fill(network.body, _translation(entry)(tensors, network.body), path)
-
-
-def weights_at_hand(entry: "ModelEntry", weights: str) -> bool:
-    """Return whether `weights` can be loaded without the network; "none" always can."""
-    if weights == "none":
-        return True
-    if weights == "imagenet":
-        return entry.imagenet is not None and entry.imagenet.found() is not None
-    if weights.startswith(HUB):
-        return _of_hub(weights).found() is not None
-    return Path(weights).expanduser().is_file()
+        _fill(network.body, entry.translate(tensors, network.body), path)
 
 
 def _path(entry: "ModelEntry", weights: str) -> Path:
@@ -83,15 +76,18 @@ def _of_hub(weights: str) -> PublishedWeights:
     repository = weights.removeprefix(HUB)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII) is None:
         raise UsageError(f"Weights of the hub are named {HUB}OWNER/REPOSITORY, found '{weights}'.")
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UsageError(
+            f"The hub has no repository '{repository}', for such a name can't be: {reason}."
+        ) from error
     return PublishedWeights(
         file=f"{repository.replace('/', '--')}.safetensors",
         origin=HubFile(repository=repository),
         licence="see the repository",
     )
-
-
-def _translation(entry: "ModelEntry") -> Translate:
-    return entry.imagenet.translate if entry.imagenet else unchanged
 
 
 def _below(part: str, tensors: Tensors) -> dict[str, Tensor]:
@@ -112,6 +108,9 @@ def _fill(body: nn.Module, tensors: Tensors, path: Path) -> None:
     for key in wanted.keys() - given.keys():
         if key.endswith(".num_batches_tracked"):  # files from before torch 0.4.1 have none
             given[key] = torch.zeros((), dtype=torch.long)
+    learned = activation_weights(body)
+    if not learned & given.keys():  # learned with another activation
+        given |= {key: wanted[key] for key in learned}
     wrong = [
         f"{key} ({_shape(given[key]) if key in given else 'missing'} for {_shape(tensor)})"
         for key, tensor in wanted.items()

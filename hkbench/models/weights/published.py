@@ -1,4 +1,4 @@
-"""One file of published weights: found here or brought, checked, read, and put under a body's keys."""
+"""One file of published weights: found here or brought, checked and read; and translations of keys."""
 
 import functools
 import hashlib
@@ -40,7 +40,7 @@ def renaming(rename: Callable[[str], str | None]) -> Translate:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedWeights:
-    """A file of weights by name, where it comes from, and how its keys become a body's keys.
+    """A file of weights by name, and where it comes from.
 
     `checksum` is the SHA-256 in hexadecimal, or its first digits where only these are known; None where
     none are. `licence` is its SPDX name, or an address.
@@ -50,7 +50,6 @@ class PublishedWeights:
     origin: Origin
     licence: str
     checksum: str | None = None
-    translate: Translate = unchanged
 
     @property
     def packaged(self) -> bool:
