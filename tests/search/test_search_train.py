@@ -80,7 +80,7 @@ def test_a_budget_becomes_epochs_that_a_resumed_training_keeps(shop, tmp_path, m
         (["--model", "household_s", "--set", "alpha=[1"], "no YAML"),
         (["--model", "household_s", "--set", "loss=[1]"], "loss"),
         (["--model", "household_s", "--set", "model=densenet121"], "named by --model"),
-        (["--model", "household_s", "--weights", "hf-hub:a--b/c"], "hf-hub"),
+        (["--model", "household_s", "--weights", "hf-hub:a--b/c"], "'a--b/c'"),
         (["--model", "torchvision/resnet18", "--set", "cut=2"], "cut"),
     ],
 )
