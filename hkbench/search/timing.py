@@ -1,6 +1,8 @@
 """How long an epoch of a plan's first network takes on this machine, from some of its steps."""
 
+import statistics
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +20,8 @@ from hkbench.training.feed import TrainingData
 from hkbench.training.loop import Training
 
 TIMED_PICTURES = 384
+TIMED_SECONDS = 2.0
+FEWEST_TIMES = 3
 BUDGET_SHARE = 0.95
 """The rest of a training's budget is for what the timed steps don't show, such as a checkpoint each epoch."""
 
@@ -33,15 +37,21 @@ def epoch_seconds(plan: SearchPlan, stores: dict[int, PictureStore], split: Spli
     training = Training(network, data, config, torch.device(plan.device))
     with torch_threads(plan.threads):
         training.train_epoch()  # the first steps prepare
+        step_seconds = _typical_seconds(training.train_epoch)
+        evaluation_seconds = _typical_seconds(training.evaluate)
+    trained = training.steps_an_epoch * config.batch_size  # pictures
+    training_share, checking_share = len(split.train) / trained, len(split.validation) / len(data.validation)
+    return step_seconds * training_share + evaluation_seconds * checking_share
+
+
+def _typical_seconds(work: Callable[[], object]) -> float:
+    """Return the median time of a piece of work that is done again and again for some seconds."""
+    times: list[float] = []
+    while len(times) < FEWEST_TIMES or sum(times) < TIMED_SECONDS:
         begun = time.perf_counter()
-        training.train_epoch()
-        trained = time.perf_counter()
-        training.evaluate()
-        evaluated = time.perf_counter()
-    trained_pictures = training.steps_an_epoch * config.batch_size
-    return (trained - begun) / trained_pictures * len(split.train) + (evaluated - trained) / len(
-        data.validation
-    ) * len(split.validation)
+        work()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
 
 
 def _timed_data(plan: SearchPlan, network: Classifier, store: PictureStore, split: Split) -> TrainingData:
