@@ -21,7 +21,7 @@ err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 def print_table(table: Table, *, width: int) -> None:
     """Print a table at least `width` columns wide; a narrower terminal breaks its lines."""
-    Console(soft_wrap=True, highlight=False, width=max(out.width, width)).print(table)
+    Console(highlight=False, width=max(out.width, width)).print(table)
 
 
 def print_json(found: Any) -> None:
