@@ -155,7 +155,9 @@ class Classifier(nn.Module):
 
     def logits_from(self, frozen_features: Tensor) -> Tensor:
         """Return logits (batch, classes) of what `frozen_features` gave."""
-        if self.kept_stages < len(self.stages):
+        if not self.kept_stages:
+            frozen_features = self.body(frozen_features)
+        elif self.kept_stages < len(self.stages):
             frozen_features = self._through(frozen_features, self.kept_stages, len(self.stages))
         logits: Tensor = self.head(frozen_features)
         return logits

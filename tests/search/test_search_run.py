@@ -54,10 +54,10 @@ def test_a_search_goes_through_its_phases_and_ends_its_trials(finished):
     _, heard, result = finished
     assert heard.phases == [
         "pictures",
+        "architectures",
         "teacher",
         "teacher logits",
         "views",
-        "architectures",
         "search",
         "twin without teacher",
         "export",

