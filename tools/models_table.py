@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hkbench.analysis.compare import mcnemar
+from hkbench.analysis.evaluation import part_metrics
 from hkbench.analysis.predictions import PredictionBlock, correct, read_predictions
-from hkbench.store.records import ModelRecord, PartMetrics
+from hkbench.store.records import ModelRecord
 from hkbench.store.rundir import RunDirectory
 
 HEADER = (
@@ -23,10 +24,9 @@ HEADER = (
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One training: its exported file, how that did on the test part, and how long training took."""
+    """One training: its exported file, what that answered on the test part, and how long training took."""
 
     model: ModelRecord
-    test: PartMetrics
     answers: PredictionBlock
     seconds: float
 
@@ -38,7 +38,6 @@ def read_row(folder: Path) -> Row:
     (trial,) = run.trials()
     return Row(
         model=model,
-        test=next(part for part in model.parts if part.part == "test"),
         answers=next(
             block
             for block in read_predictions(run.predictions)
@@ -50,7 +49,8 @@ def read_row(folder: Path) -> Row:
 
 def line(row: Row, best: Row) -> str:
     """Return a row of the table."""
-    metrics, (low, high) = row.test.metrics, row.test.intervals["accuracy"]
+    found = part_metrics(row.answers)
+    metrics, (low, high) = found.metrics, found.intervals["accuracy"]
     p_value = mcnemar(correct(best.answers), correct(row.answers)).p_value
     against = "–" if row is best else "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
     return (
@@ -63,7 +63,7 @@ def line(row: Row, best: Row) -> str:
 def main() -> None:
     """Print the table of the folders that are named."""
     rows = [read_row(Path(folder)) for folder in sys.argv[1:]]
-    best = max(rows, key=lambda row: row.test.metrics["accuracy"])
+    best = max(rows, key=lambda row: float(correct(row.answers).mean()))
     print("\n".join([HEADER, *(line(row, best) for row in rows)]))
 
 

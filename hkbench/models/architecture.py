@@ -55,10 +55,7 @@ class Architecture(BaseModel):
         words = [self.model]
         if self.cut is not None:
             words.append(f"cut {self.cut}")
-        words += [
-            f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in self.options.items()
-        ]
+        words += [_said(name, value) for name, value in self.options.items()]
         if self.activation is not None:
             words.append(self.activation)
         if self.head_layers is not None:
@@ -92,6 +89,14 @@ class Architecture(BaseModel):
             return self
         member = self.member()
         return self.model_copy(update={name: getattr(member, name) for name in (*OPTIONS, "activation")})
+
+
+def _said(option: str, value: object) -> str:
+    """Return an option with its value: `width 0.5`, `squeeze excitation`, `no squeeze excitation`."""
+    words = option.replace("_", " ")
+    if isinstance(value, bool):
+        return words if value else f"no {words}"
+    return f"{words} {value:g}" if isinstance(value, float) else f"{words} {value}"
 
 
 OPTIONS = tuple(

@@ -96,6 +96,8 @@ def test_options_make_a_member_of_the_family():
     plain, wide = (build(Architecture(model="household", width=width), classes=5) for width in (1.0, 2.0))
     assert parameter_count(wide) > 2 * parameter_count(plain)
     assert parameter_count(plain) == parameter_count(build("household_s", classes=5))
+    squeezed = Architecture(model="household", squeeze_excitation=True, kernel_size=5)
+    assert squeezed.label == "household kernel size 5 squeeze excitation"
     assert SMALL.block == "inverted"
 
 
