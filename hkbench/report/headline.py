@@ -23,18 +23,17 @@ UNFINISHED = {
 def headline(loaded: LoadedRun) -> str:
     """Compare the student with the best validation accuracy to its teacher and to its no-teacher twin.
 
-    What wasn't measured, or isn't there, is left out.
+    What wasn't measured, or isn't there, is left out; where nothing was taught, the best network stands alone.
     """
     student, teacher = best_model(loaded, "student"), best_model(loaded, "teacher")
-    if student is None:
-        return "No student has been exported yet."
     latency = cpu_latency(loaded)
+    if student is None:
+        alone = best_model(loaded, "no-teacher")
+        if alone is None:
+            return "No network has been exported yet."
+        return f"{_facts(loaded, latency, alone)} It had no teacher."
     if teacher is None:
-        return (
-            f"Student {_name(student)}: {megabytes(student['size_bytes'])}, "
-            f"{_own_latency(latency, student)}, {percent(student['error'])} error on the {loaded.part} part."
-            f"{_gain(loaded, student)}"
-        )
+        return f"Student {_facts(loaded, latency, student)}{_gain(loaded, student)}"
     smaller = _times(teacher["size_bytes"] / student["size_bytes"], "smaller", "larger")
     return (
         f"Student {_name(student)} is {smaller}{_faster(latency, student, teacher)} "
@@ -61,6 +60,13 @@ def best_model(loaded: LoadedRun, role: str) -> Model | None:
 def _name(model: Model) -> str:
     number_of_trial = "" if math.isnan(model["trial"]) else f" (trial #{model['trial']:.0f})"
     return f"{model['model']}{number_of_trial}"
+
+
+def _facts(loaded: LoadedRun, latency: Latency, model: Model) -> str:
+    return (
+        f"{_name(model)}: {megabytes(model['size_bytes'])}, {_own_latency(latency, model)}, "
+        f"{percent(model['error'])} error on the {loaded.part} part."
+    )
 
 
 def _p50(latency: Latency, model: Model) -> float:

@@ -137,7 +137,7 @@ def test_few_trials_make_a_page(tmp_path: Path, trials: int) -> None:
         run.append(trial_record(number, np.random.default_rng(0)))
     text = build_report(run).read_text()
     assert f"{trials} trial" in text
-    assert "No student has been exported yet." in text
+    assert "No network has been exported yet." in text
 
 
 def test_a_run_whose_trials_all_failed_shows_their_reasons(tmp_path: Path) -> None:
