@@ -23,7 +23,7 @@ UNFINISHED = {
 def headline(loaded: LoadedRun) -> str:
     """Compare the student with the best validation accuracy to its teacher and to its no-teacher twin.
 
-    What wasn't measured, or isn't there, is left out; where nothing was taught, the best network stands alone.
+    What wasn't measured, or isn't there, is left out. Where nothing was taught the best network stands alone.
     """
     student, teacher = best_model(loaded, "student"), best_model(loaded, "teacher")
     latency = cpu_latency(loaded)

@@ -112,10 +112,11 @@ def test_warnings_of_the_run_and_its_end_are_told(tmp_path: Path) -> None:
     assert "interrupted" in cautions(load_run(run))[1]
 
 
-def test_where_nothing_was_taught_the_best_network_stands_alone(finished_run: RunDirectory) -> None:
-    for model in finished_run.model_records():
+def test_where_nothing_was_taught_the_best_network_stands_alone(make_run: MakeRun) -> None:
+    run = make_run()
+    for model in run.model_records():
         if model.role != "no-teacher":
-            shutil.rmtree(finished_run.models / model.id)
-    said = headline(load_run(finished_run))
+            shutil.rmtree(run.models / model.id)
+    said = headline(load_run(run))
     assert said.startswith("efficientnet_lite0_cut4 (trial #13): 3.90 MB, 3.10 ms (cpu, batch 1), ")
     assert said.endswith("error on the test part. It had no teacher.")
