@@ -28,7 +28,7 @@ def headline(loaded: LoadedRun) -> str:
     student, teacher = best_model(loaded, "student"), best_model(loaded, "teacher")
     latency = cpu_latency(loaded)
     if student is None:
-        alone = best_model(loaded, "no-teacher")
+        alone = best_network(loaded)
         if alone is None:
             return "No network has been exported yet."
         return f"{_facts(loaded, latency, alone)} It had no teacher."
@@ -55,6 +55,11 @@ def best_model(loaded: LoadedRun, role: str) -> Model | None:
     rows = loaded.models[loaded.models["role"] == role]
     rows = rows.sort_values(["validation_error", "size_bytes", "id"])
     return None if rows.empty else rows_of(rows)[0]
+
+
+def best_network(loaded: LoadedRun) -> Model | None:
+    """Return the best student, or where none was taught the best network without a teacher."""
+    return best_model(loaded, "student") or best_model(loaded, "no-teacher")
 
 
 def _name(model: Model) -> str:

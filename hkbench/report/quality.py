@@ -1,4 +1,4 @@
-"""How good the exported files' answers are: a row of metrics each, and the best student class by class."""
+"""How good the exported files' answers are: a row of metrics each, and the best network class by class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from hkbench.analysis.evaluation import ClassScores, Evaluation, class_scores, e
 from hkbench.analysis.predictions import PredictionBlock
 from hkbench.errors import UsageError
 from hkbench.report.figures.chart import ROLE_WORDS, Table
-from hkbench.report.headline import best_model
+from hkbench.report.headline import best_model, best_network
 from hkbench.report.load import LoadedRun, rows_of
 from hkbench.report.units import MISSING, counted, number, percent, points
 
@@ -156,8 +156,8 @@ def _with_small(text: str, small: str) -> Markup:
 
 
 def _classes(loaded: LoadedRun, answers: dict[str, PredictionBlock]) -> Table | None:
-    """Return the best student's precision, recall and F1 by class, the least F1 first."""
-    student = best_model(loaded, "student")
+    """Return the best network's precision, recall and F1 by class, the least F1 first."""
+    student = best_network(loaded)
     names = loaded.run.data.classes if loaded.run.data is not None else []
     block = None if student is None else answers.get(student["id"])
     if block is None or len(names) != block.logits.shape[1]:

@@ -8,6 +8,7 @@ from hkbench.analysis.metrics import metrics_of
 from hkbench.analysis.predictions import write_predictions
 from hkbench.report.headline import cautions, headline
 from hkbench.report.load import load_run
+from hkbench.report.page import render
 from hkbench.store.records import PartMetrics
 from hkbench.store.rundir import RunDirectory
 
@@ -120,3 +121,12 @@ def test_where_nothing_was_taught_the_best_network_stands_alone(make_run: MakeRu
     said = headline(load_run(run))
     assert said.startswith("efficientnet_lite0_cut4 (trial #13): 3.90 MB, 3.10 ms (cpu, batch 1), ")
     assert said.endswith("error on the test part. It had no teacher.")
+    page = render(load_run(run))
+    assert "The best network on the test part" in page
+    assert "The best network class by class" in page
+
+
+def test_a_search_that_looks_at_accuracy_alone_has_no_map_of_sizes(make_run: MakeRun) -> None:
+    run = make_run()
+    run.write_run(run.read_run().model_copy(update={"objectives": {"accuracy": "maximize"}}))
+    assert "The frontier" not in render(load_run(run))

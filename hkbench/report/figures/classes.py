@@ -1,4 +1,4 @@
-"""Where the best student errs: the classes with the most error, and what they are taken for."""
+"""Where the best network errs: the classes with the most error, and what they are taken for."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hkbench.analysis.predictions import class_accuracy, confusion
 from hkbench.report.figures.chart import BLUE, VERMILLION, Chart, Table, axis, figure_with, plain, short
-from hkbench.report.headline import best_model
+from hkbench.report.headline import Model, best_model, best_network
 from hkbench.report.load import LoadedRun
 from hkbench.report.units import counted, percent
 
@@ -30,27 +30,28 @@ class _Row:
 
 
 def classes(loaded: LoadedRun) -> Chart:
-    """Draw the best student's error class by class, the teacher's beside it as a mark."""
-    rows = _rows(loaded)
+    """Draw the best student's error by class, or the best network's; the teacher's is a mark beside it."""
+    rows, best = _rows(loaded), best_network(loaded)
+    word = "student" if best is not None and best["role"] == "student" else "network"
     if not rows:
         return Chart(
             title=TITLE,
-            sentence="No student's answers are stored yet. A search that ends stores them: hkbench search.",
+            sentence="No network's answers are stored yet. A search that ends stores them: hkbench search.",
             figure=None,
             table=None,
         )
     worst = [row for row in rows if row.error > 0][:SHOWN]
     return Chart(
         title=TITLE,
-        sentence=_sentence(loaded, rows, worst),
-        figure=_figure(worst) if worst else None,
+        sentence=_sentence(loaded, rows, worst, word),
+        figure=_figure(worst, word) if worst else None,
         table=Table(
-            columns=["class", "pictures", "student's error", "teacher's error", "most often taken for"],
+            columns=["class", "pictures", f"{word}'s error", "teacher's error", "most often taken for"],
             rows=[
                 [row.name, str(row.pictures), percent(row.error), percent(row.teacher_error), row.taken_for]
                 for row in rows
             ],
-            numeric=frozenset({"pictures", "student's error", "teacher's error"}),
+            numeric=frozenset({"pictures", f"{word}'s error", "teacher's error"}),
         ),
         narrow={"font": {"size": 11}},
     )
@@ -59,7 +60,8 @@ def classes(loaded: LoadedRun) -> Chart:
 def _rows(loaded: LoadedRun) -> list[_Row]:
     """Return every class with pictures in the shown part, those with the most error first."""
     names = loaded.run.data.classes if loaded.run.data is not None else []
-    student, teacher = _counts(loaded, "student"), _counts(loaded, "teacher")
+    student = _counts(loaded, best_network(loaded))
+    teacher = _counts(loaded, best_model(loaded, "teacher"))
     if student is None or len(names) != len(student):
         return []
     error = 1 - class_accuracy(student)
@@ -78,8 +80,7 @@ def _rows(loaded: LoadedRun) -> list[_Row]:
     return sorted(rows, key=lambda row: (-row.error, row.name))
 
 
-def _counts(loaded: LoadedRun, role: str) -> Counts | None:
-    model = best_model(loaded, role)
+def _counts(loaded: LoadedRun, model: Model | None) -> Counts | None:
     for block in loaded.predictions:
         if model is not None and (block.model_id, block.part) == (model["id"], loaded.part):
             return confusion(block)
@@ -94,9 +95,9 @@ def _taken_for(answers: Counts, place: int, names: list[str]) -> str:
     return f"{names[commonest]} ({wrong[commonest]})" if wrong[commonest] else "–"
 
 
-def _sentence(loaded: LoadedRun, rows: list[_Row], worst: list[_Row]) -> str:
+def _sentence(loaded: LoadedRun, rows: list[_Row], worst: list[_Row], word: str) -> str:
     right = sum(row.error == 0 for row in rows)
-    said = f"The best student on the {loaded.part} part: {right} of {len(rows)} classes without an error"
+    said = f"The best {word} on the {loaded.part} part: {right} of {len(rows)} classes without an error"
     if not worst:
         return f"{said}."
     first = worst[0]
@@ -107,7 +108,7 @@ def _sentence(loaded: LoadedRun, rows: list[_Row], worst: list[_Row]) -> str:
     )
 
 
-def _figure(worst: list[_Row]) -> go.Figure:
+def _figure(worst: list[_Row], word: str) -> go.Figure:
     # Places, not names: two long names may be cut to the same, and plotly would read "10" as a number.
     places = list(range(len(worst)))
     hover = [f"{plain(row.name)}: {percent(row.error)}, most for {plain(row.taken_for)}" for row in worst]
@@ -115,7 +116,7 @@ def _figure(worst: list[_Row]) -> go.Figure:
         y=places,
         x=[100 * row.error for row in worst],
         orientation="h",
-        name="best student",
+        name=f"best {word}",
         marker={"color": BLUE},
         hoverinfo="text",
         hovertext=hover,

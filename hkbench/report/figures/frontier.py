@@ -26,8 +26,13 @@ from hkbench.report.units import BYTES_PER_MB, counted, megabytes, milliseconds,
 TITLE = "The frontier: size against error"
 
 
-def frontier(loaded: LoadedRun) -> Chart:
-    """Draw the trials, the frontier of the two axes as steps, and the teacher as a diamond."""
+def frontier(loaded: LoadedRun) -> Chart | None:
+    """Draw the trials, the frontier of the two axes as steps, and the teacher as a diamond.
+
+    A search whose objectives say nothing of size has no such map.
+    """
+    if not loaded.trials.empty and "artifact_bytes" not in loaded.run.objectives:
+        return None
     known = loaded.trials.dropna(subset=["error", "artifact_bytes"])
     known = known[known["artifact_bytes"] > 0]
     if known.empty:

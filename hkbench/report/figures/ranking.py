@@ -68,6 +68,7 @@ def _figure(rows: Sequence[Ranked]) -> go.Figure:
         "autorange": "reversed",
         "automargin": True,
         "showgrid": False,
+        "zeroline": False,
         "tickvals": places,
         "ticktext": [plain(short(row.choice)) for row in rows],
     }
