@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 Advance = Callable[[int, int], None]
 """Called with (done, total) as work goes on."""
@@ -17,6 +18,11 @@ PLAIN_INTERVAL_S = 5.0
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def warn(text: str) -> None:
+    """Print a warning on standard error."""
+    err.print(Text.assemble(("warning: ", "yellow"), text))
 
 
 def print_table(table: Table, *, width: int) -> None:

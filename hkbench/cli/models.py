@@ -40,12 +40,8 @@ def list_(
     """
     from hkbench.models.describe import describe_all, names
 
-    wanted = names(pattern)
     with progress("counted") as advance:
-        rows: list[ModelDescription] = []
-        for done, name in enumerate(wanted, start=1):
-            rows += describe_all([name], task, max_mb)
-            advance(done, len(wanted))
+        rows = describe_all(names(pattern), task, max_mb, advance)
     if as_json:
         print_json({"task": task, "models": [asdict(row) for row in rows]})
         return

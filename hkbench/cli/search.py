@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
-from hkbench.cli.console import err, out, print_json
+from hkbench.cli.console import err, out, print_json, warn
 from hkbench.cli.tables import final_table, study_table
 from hkbench.errors import IncompleteError, UsageError
 
@@ -70,7 +69,7 @@ def search(
     from hkbench.search.space_file import load_space
 
     overrides = _overrides(set_key or [], trials, epochs, budget)
-    teacher_folder = Path(teacher) if teacher is not None and Path(teacher).is_dir() else None
+    teacher_folder = plans.folder_of(teacher)
     if teacher is not None and teacher_folder is None:
         overrides["teacher.model"] = teacher
     loaded = load_space(space, (plans.QUICK if quick else {}) | overrides)
@@ -105,7 +104,7 @@ def run_plan(plan: "SearchPlan", *, dry_run: bool, json_: bool) -> None:
     from hkbench.search.space_checks import warnings_of
 
     for warning in warnings_of(plan.space):
-        err.print(Text.assemble(("warning: ", "yellow"), warning))
+        warn(warning)
     _run(plan, json_)
 
 
@@ -132,7 +131,7 @@ def _run(plan: "SearchPlan", json_: bool) -> None:
     if plan.data == "goods69":
         out.print(study_table())
     for warning in result.run.read_run().warnings:
-        err.print(Text.assemble(("warning: ", "yellow"), warning))
+        warn(warning)
     out.print(f"Took {minutes(result.seconds)}. Report: {report}", markup=False)
     if result.unmeasured:
         first = result.unmeasured[0]

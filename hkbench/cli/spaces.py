@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from hkbench.cli.console import err, out, print_json
+from hkbench.cli.console import out, print_json, warn
 
 app = typer.Typer(help="Look at spaces, check them and draw points.", no_args_is_help=True)
 
@@ -71,7 +71,7 @@ def check(space: SpaceName, as_json: Json = False) -> None:
         markup=False,
     )
     for warning in warnings:
-        err.print(f"warning: {warning}", markup=False)
+        warn(warning)
 
 
 @app.command()

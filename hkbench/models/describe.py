@@ -1,7 +1,7 @@
 """What a network is before anything is built: size, work, picture sizes, and where its weights come from."""
 
 import fnmatch
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import timm
@@ -109,9 +109,17 @@ def _foreign(pattern: str) -> Iterator[str]:
         yield from (f"torchvision/{name}" for name in torchvision.models.list_models(torchvision.models))
 
 
-def describe_all(found: Iterable[str], task: str, max_mb: float | None) -> Iterator[ModelDescription]:
-    """Yield the descriptions of networks whose float32 weights take no more than `max_mb` megabytes."""
-    for name in found:
+def describe_all(
+    found: Sequence[str], task: str, max_mb: float | None, advance: Callable[[int, int], None]
+) -> list[ModelDescription]:
+    """Describe the networks whose float32 weights take no more than `max_mb` megabytes.
+
+    `advance` is called with (networks done, networks in all).
+    """
+    rows = []
+    for done, name in enumerate(found, start=1):
         row = describe(name, task)
         if max_mb is None or row.fp32_bytes <= max_mb * 1e6:
-            yield row
+            rows.append(row)
+        advance(done, len(found))
+    return rows

@@ -235,9 +235,6 @@ def entry_of(name: str, image_size: int = 64) -> ModelEntry:
     for prefix, entry in LIBRARIES.items():
         if name.startswith(prefix):
             return entry(name, image_size)
-    try:
-        raise unknown("model", name, MODELS)
-    except UsageError as error:
-        raise UsageError(
-            f"{error} Any of timm's is timm/NAME, any of torchvision's torchvision/NAME."
-        ) from None
+    raise UsageError(
+        f"{unknown('model', name, MODELS)} Any of timm's is timm/NAME, any of torchvision's torchvision/NAME."
+    )

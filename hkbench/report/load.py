@@ -81,12 +81,12 @@ def load_run(directory: RunDirectory) -> LoadedRun:
         UsageError: a record, or `predictions.parquet`, is there and can't be read.
     """
     run = directory.read_run()
-    models = directory.model_records()
+    models, trials = directory.model_records(), directory.trials()
     part = "test" if models and all(_part(model, "test") for model in models) else "validation"
     return LoadedRun(
         path=directory.path.as_posix(),
         run=run,
-        trials=_trials(directory.trials(), run.objectives),
+        trials=_trials(trials, run.objectives),
         epochs=_table([_epoch(row) for row in directory.epochs()], EPOCH_COLUMNS, ["accuracy"]),
         models=_table([_model(model, part) for model in models], MODEL_COLUMNS, MODEL_NUMBERS),
         part=part,
@@ -99,7 +99,7 @@ def load_run(directory: RunDirectory) -> LoadedRun:
             [_telemetry(row) for row in directory.read(TelemetryRecord)], TELEMETRY_COLUMNS, ["seconds"]
         ),
         predictions=read_predictions(directory.predictions),
-        rankings=ranked_parameters(directory.trials()),
+        rankings=ranked_parameters(trials),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hkbench.search.session import SearchSession
-from hkbench.search.trial import Job, TrialRun, is_full_disk, reason_of
+from hkbench.search.trial import Job, TrialRun, failure_of
 from hkbench.store.blocks import Advance
 from hkbench.training.ahead import torch_threads
 
@@ -36,4 +36,4 @@ def _next(results: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
         return next(results, None)
     except Exception as error:
         log.debug("the training failed", exc_info=True)
-        return {"failed": reason_of(error), "no_room": is_full_disk(error)}
+        return failure_of(error)

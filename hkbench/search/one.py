@@ -6,6 +6,7 @@ from typing import Any
 from hkbench.errors import UsageError
 from hkbench.models.registry import entry_of
 from hkbench.search.parameters import CategoricalParameter
+from hkbench.search.plan import folder_of
 from hkbench.search.settings import TrialSettings, settings_of
 from hkbench.search.space import Schedule, Space
 from hkbench.training.teacher import TeacherRecipe
@@ -44,7 +45,7 @@ def one_network(
     for name, value in LOSSES_BY_DEFAULT.get(str(loss), {}).items():
         defaults.setdefault(name, value)
     settings_of({"model": model, **defaults})
-    folder = Path(teacher) if teacher is not None and Path(teacher).is_dir() else None
+    folder = folder_of(teacher)
     recipe = TeacherRecipe() if teacher is None or folder is not None else TeacherRecipe(model=teacher)
     count = epochs or EPOCHS
     space = Space(

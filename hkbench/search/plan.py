@@ -114,6 +114,11 @@ def packed(plan: SearchPlan, recorded: tuple[int, int] | None = None) -> SearchP
     return replace(plan, concurrency=min(workers, plan.space.schedule.trials), threads=threads)
 
 
+def folder_of(teacher: str | None) -> Path | None:
+    """Return the folder that `--teacher` names; None if it names a network, or nothing."""
+    return Path(teacher) if teacher is not None and Path(teacher).is_dir() else None
+
+
 def as_recorded(plan: SearchPlan, record: RunRecord) -> SearchPlan:
     """Return the plan of a training that is resumed with the epochs that its budget gave it at first."""
     if plan.fitted_s is None:

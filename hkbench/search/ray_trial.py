@@ -9,7 +9,7 @@ from ray import tune
 
 from hkbench.search.settings import TrialSettings
 from hkbench.search.shared import OpenData
-from hkbench.search.trial import Job, TrialRun, is_full_disk, reason_of
+from hkbench.search.trial import Job, TrialRun, failure_of
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,7 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]
             result = next(self._results)
         except Exception as error:  # whatever ends a trial is its record, not the study's end
             log.exception("trial %d failed", self._number)
-            failed = {"failed": reason_of(error), "no_room": is_full_disk(error)}
-            return {"number": self._number, **failed, "done": True}
+            return {"number": self._number, **failure_of(error), "done": True}
         return {**result, **self._costs, "done": result["epoch"] >= self._job.max_epochs}
 
     def _start(self) -> Iterator[dict[str, Any]]:

@@ -234,14 +234,14 @@ class SearchSession:
         objectives = self._plan.space.objectives
         values: dict[str, float | None] = {name: measured[name] for name in objectives if name in measured}
         violations = self._violations(measured)
-        record = trial_record(live, state, reason, values, violations)
-        self._run.append(record)
-        self._tell(record)
-        self._listener.trial_ended(record)
+        self._keep(trial_record(live, state, reason, values, violations))
 
     def _end_unbuilt(self, asked: Asked, reason: str) -> None:
         """End a point of which no network can be made, or none that exports."""
-        record = unbuilt_record(asked, self._plan.space.chosen(asked.params), reason)
+        self._keep(unbuilt_record(asked, self._plan.space.chosen(asked.params), reason))
+
+    def _keep(self, record: TrialRecord) -> None:
+        """Record a trial's end, and tell the study and the listener of it."""
         self._run.append(record)
         self._tell(record)
         self._listener.trial_ended(record)

@@ -32,12 +32,7 @@ def _reaching(space: Space, wanted: str, value: Value) -> dict[str, Any]:
         for cause, allowed in space.parameters[causes.pop()].when.items():
             forced[cause] = allowed[0] if isinstance(allowed, list) else allowed
             causes.append(cause)
-    params: dict[str, Any] = {}
-    for name in space.order():
-        parameter = space.parameters[name]
-        if parameter.active(params):
-            params[name] = forced.get(name, parameter.edges()[0])
-    return params
+    return space.completed(forced)
 
 
 def refuse_untimed(space: Space) -> None:

@@ -117,8 +117,12 @@ def _uuid(device: torch.device) -> str | None:
     return None if device.type == "cpu" else cuda_uuid(device.index or 0)
 
 
-def reason_of(error: Exception) -> str:
-    """Say in a few words why a trial can't go on."""
+def failure_of(error: Exception) -> dict[str, Any]:
+    """Return what a trial that can't go on reports: why, and whether it is a full disk that is to blame."""
+    return {"failed": _reason(error), "no_room": _is_full_disk(error)}
+
+
+def _reason(error: Exception) -> str:
     if isinstance(error, HkbenchError):
         text = str(error)  # names what is wrong by itself
     else:
@@ -126,7 +130,7 @@ def reason_of(error: Exception) -> str:
     return text[:REASON_CHARACTERS]
 
 
-def is_full_disk(error: Exception) -> bool:
+def _is_full_disk(error: Exception) -> bool:
     """Say whether the trial is not to blame: its checkpoint found no room."""
     cause = error.__cause__
     return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
