@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hkbench.data.decode import DECODER
 from hkbench.errors import HkbenchError
+from hkbench.export.rewrite import streamline
 from hkbench.export.session import OnnxClassifier
 from hkbench.models.classifier import Classifier, parameter_count
 from hkbench.models.counts import fused
@@ -55,6 +56,7 @@ def export_onnx(
         HkbenchError: torch can't express the network in ONNX.
     """
     model = _translate(network, image_size)
+    streamline(model)
     _strip(model)
     onnx.helper.set_model_props(
         model,

@@ -137,11 +137,64 @@ class PartMetrics(Record):
     cost_weighted_error: float | None = None
 
 
+class AccuracyLoss(Record):
+    """Accuracy of the float32 file less that of this one, on the same pictures, in [−1, 1]; of 95 %."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+class QuantizationAttempt(Record):
+    """One way to quantise that was tried: its figures on validation; latency is its layout's, at batch 1."""
+
+    recipe: str
+    size_bytes: int
+    accuracy: float
+    lost: AccuracyLoss
+    latency_ms: float
+
+
+class Quantization(Record):
+    """How a float32 file became an int8 one: `recipe` is the one that was taken, `tried` all of them.
+
+    `pictures` of the train part gave the ranges; `tuned_epochs` above 0 says that the network was trained
+    on for so long with its rounding simulated. `float_latency_ms` was measured beside those of `tried`.
+    """
+
+    recipe: dict[str, Any]
+    pictures: int
+    tuned_epochs: int = 0
+    float_latency_ms: float
+    tried: list[QuantizationAttempt] = Field(default_factory=list)
+
+
+class Verification(Record):
+    """What was found of the very file that lies there, before it got its name.
+
+    `max_logit_difference` is against torch, at each of `batches`, over all pictures of the validation part;
+    None for a file that isn't float32. `latency_ms` is the p50 at batch 1 with one thread.
+    """
+
+    sha256: str
+    size_bytes: int
+    pictures: int
+    accuracy: float
+    max_logit_difference: float | None = None
+    batches: list[int]
+    latency_ms: float | None = None
+    latency_device: str | None = None
+    verified: str
+
+
 class ModelRecord(Record):
     """`models/<id>/model.json`: one exported file and where it came from. `files` are relative names.
 
     `twin_of` names the trial of the student that this one differs from by having had no teacher. From
-    `architecture` the network that `model.safetensors` belongs to is built again.
+    `architecture` the network that `model.safetensors` belongs to is built again. `size_bytes` counts all
+    that the file needs, `unpacked_bytes` what its weights take once it is open, where that is more.
+    `source` is the id of the float32 model that a narrower one was made from, `lost` what that cost.
+    `licences` says what holds for the pictures, the code and the weights it began with.
     """
 
     id: str
@@ -156,10 +209,21 @@ class ModelRecord(Record):
     precision: str = "fp32"
     sha256: str
     size_bytes: int
+    unpacked_bytes: int | None = None
     opset: int | None = None
     files: dict[str, str] = Field(default_factory=dict)
     parts: list[PartMetrics] = Field(default_factory=list)
     epochs: int | None = None
+    training: dict[str, Any] = Field(default_factory=dict)
+    licences: dict[str, str] = Field(default_factory=dict)
+    source: str | None = None
+    lost: AccuracyLoss | None = None
+    quantization: Quantization | None = None
+    verified: Verification | None = None
+
+    def part(self, name: str) -> PartMetrics | None:
+        """Return how the file did on a part; None where it wasn't scored on it."""
+        return next((found for found in self.parts if found.part == name), None)
 
     def accuracy(self, part: str) -> float:
         """Return the file's accuracy on a part that it was scored on."""

@@ -1,0 +1,125 @@
+"""A float graph → a static int8 graph in QDQ form, by a recipe."""
+
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+from hkbench.export.graph import Graph
+from hkbench.export.quantize.calibrate import ranges_of, refuse_too_few
+from hkbench.export.quantize.compact import compact
+from hkbench.export.quantize.hard_sigmoid import saturate, split_hard_swish
+from hkbench.export.quantize.recipe import Calibrator, Recipe
+from hkbench.export.quantize.stem import hold_pooling, stem_nodes
+
+OPERATORS = sorted({*QDQRegistry, *QLinearOpsRegistry})
+SMALLEST_SCALE = np.float16(2**-14)
+"""The least float16 that still has all its digits; weights under 127 times this are as good as zero."""
+
+
+class Quantizer:
+    """One float file and the pictures that it is calibrated on; gives it back in int8 by any recipe.
+
+    Args:
+        model: the float32 file; it isn't changed.
+        pictures: uint8 (N, 3, S, S), of the train part.
+
+    Raises:
+        UsageError: too few pictures to calibrate on.
+    """
+
+    def __init__(self, model: onnx.ModelProto, pictures: NDArray[np.uint8]) -> None:
+        refuse_too_few(len(pictures))
+        self.model = copy.deepcopy(model)
+        split_hard_swish(self.model)
+        _name_nodes(self.model)
+        self.model = onnx.shape_inference.infer_shapes(self.model)
+        self._pictures = pictures
+        self._ranges: dict[Calibrator, Any] = {}
+
+    def ranges(self, calibrator: Calibrator) -> Any:
+        """Return what a calibrator finds on the pictures; it is asked once."""
+        if calibrator not in self._ranges:
+            with _quiet():
+                self._ranges[calibrator] = ranges_of(self.model, self._pictures, calibrator, OPERATORS)
+        return self._ranges[calibrator]
+
+    def quantized(self, recipe: Recipe) -> onnx.ModelProto:
+        """Return the int8 file of a recipe, as small as it gets."""
+        model = self.readable(recipe)
+        compact(model)
+        return model
+
+    def readable(self, recipe: Recipe, *, kept_float: tuple[str, ...] = ()) -> onnx.ModelProto:
+        """Return the int8 graph with its layers' names; nodes named by `kept_float` are left as they are."""
+        signed = recipe.layout.activations == "s8"
+        with _quiet():
+            quantizer = QDQQuantizer(
+                copy.deepcopy(self.model),
+                recipe.per_channel,
+                recipe.reduce_range,
+                QuantType.QInt8,
+                QuantType.QInt8 if signed else QuantType.QUInt8,
+                self.ranges(recipe.calibrator),
+                [],
+                [*(stem_nodes(self.model) if recipe.layout.float_stem else ()), *kept_float],
+                OPERATORS,
+                # A bias stays float: ONNX Runtime rounds it to int32 when it opens the file.
+                {"ActivationSymmetric": signed, "WeightSymmetric": True, "QuantizeBias": False},
+            )
+            quantizer.quantize_model()
+            quantizer.model.topological_sort()
+        model: onnx.ModelProto = quantizer.model.model
+        _round_scales(model, Graph(self.model).constants())
+        saturate(model)
+        if recipe.layout.float_stem:
+            hold_pooling(model)
+        return model
+
+
+def _name_nodes(model: onnx.ModelProto) -> None:
+    """Give each node a name of its own, by which it can be left out."""
+    for number, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}_{number}"
+
+
+def _round_scales(model: onnx.ModelProto, weights: dict[str, NDArray[Any]]) -> None:
+    """Round each channel's scale up to a float16, which is how it is stored, and the weights by it anew."""
+    graph = Graph(model)
+    constants = graph.constants()
+    for node in graph.nodes:
+        weight = node.input[0].removesuffix("_quantized") if node.op_type == "DequantizeLinear" else ""
+        if weight not in weights or constants[node.input[1]].ndim != 1:
+            continue
+        (axis,) = [each.i for each in node.attribute if each.name == "axis"]
+        scale = _rounded_up(constants[node.input[1]])
+        shape = [-1 if place == axis else 1 for place in range(weights[weight].ndim)]
+        steps = np.round(weights[weight] / scale.astype(np.float32).reshape(shape))
+        graph.store(node.input[1], scale.astype(np.float32))
+        graph.store(node.input[0], np.asarray(np.clip(steps, -127, 127), np.int8))
+
+
+def _rounded_up(scale: NDArray[np.float32]) -> NDArray[np.float16]:
+    near = scale.astype(np.float16)
+    above: NDArray[np.float16] = np.where(near < scale, np.nextafter(near, np.float16(np.inf)), near)
+    return np.maximum(above, SMALLEST_SCALE)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep ONNX Runtime's quantiser from logging to the root logger what its user can do nothing about."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)

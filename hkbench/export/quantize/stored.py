@@ -1,0 +1,66 @@
+"""Weight-only compression: 8-bit weights in the file, float32 once it is open."""
+
+import copy
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from hkbench.export.graph import Graph
+from hkbench.export.quantize.compact import compact
+
+LARGEST = 127
+WEIGHED = ("Conv", "Gemm", "MatMul")
+SMALLEST = 64
+
+
+def narrow_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a float32 file whose large weights are stored as int8 with a scale for each output channel.
+
+    A cast and a product give the weights back; ONNX Runtime does both once, when it opens the file, and from
+    then on runs what it would run of the float32 file, in as much memory.
+    """
+    narrow = copy.deepcopy(model)
+    graph = Graph(narrow)
+    constants = graph.constants()
+    weights = {
+        node.input[1]: node
+        for node in graph.nodes
+        if node.op_type in WEIGHED
+        and node.input[1] in constants
+        and constants[node.input[1]].size >= SMALLEST
+    }
+    made: list[onnx.NodeProto] = []
+    for name, node in weights.items():
+        made += _stored(graph, name, constants[name].astype(np.float32), _axis(node))
+    for tensor in [each for each in graph.proto.initializer if each.name in weights]:
+        graph.proto.initializer.remove(tensor)
+    nodes = graph.nodes
+    graph.rewrite(lambda node: [*made, node] if node is nodes[0] else None)
+    compact(narrow)
+    return narrow
+
+
+def unpacked_bytes(model: onnx.ModelProto) -> int:
+    """Return the bytes of a float32 file's constants: what the weights take once a narrower file is open."""
+    return sum(values.nbytes for values in Graph(model).constants().values())
+
+
+def _stored(graph: Graph, name: str, weight: NDArray[np.float32], axis: int) -> list[onnx.NodeProto]:
+    others = tuple(place for place in range(weight.ndim) if place != axis)
+    scale = np.maximum(np.abs(weight).max(axis=others, keepdims=True) / LARGEST, np.float32(1e-12))
+    graph.store(f"{name}_narrow", np.round(weight / scale).astype(np.int8))
+    graph.store(f"{name}_scale", scale)
+    wide = f"{name}_wide"
+    return [
+        onnx.helper.make_node("Cast", [f"{name}_narrow"], [wide], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Mul", [wide, f"{name}_scale"], [name]),
+    ]
+
+
+def _axis(node: onnx.NodeProto) -> int:
+    """Return the axis of a weight's output channels."""
+    if node.op_type == "Conv":
+        return 0
+    transposed = any(each.name == "transB" and each.i for each in node.attribute)
+    return 0 if transposed else 1
