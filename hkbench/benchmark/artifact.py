@@ -1,6 +1,5 @@
 """One artifact on one device at one batch, as a record: measured, or failed with its reason."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from hkbench.benchmark.isolate import RowFailure, measure_isolated
 from hkbench.benchmark.jobs import RowJob, RowResult
 from hkbench.benchmark.runtimes import RUNTIMES
 from hkbench.errors import UsageError, unknown
+from hkbench.store.digest import sha256_of
 from hkbench.store.environment import now
 from hkbench.store.records import BenchmarkRecord
 
@@ -80,7 +80,7 @@ def measure_artifact(
     there = path.is_file()
     subject = Subject(
         model_id=path.stem if model_id is None else model_id,
-        sha256=file_sha256(path) if there else None,
+        sha256=sha256_of(path) if there else None,
         size_bytes=file_bytes(path) if there else None,
         precision=precision,
     )
@@ -132,12 +132,6 @@ def _empty_row(subject: Subject, conditions: Conditions) -> BenchmarkRecord:
         status="failed",
         measured=now(),
     )
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_bytes(path: Path) -> int:

@@ -11,11 +11,11 @@ from hkbench.benchmark.artifact import (
     Conditions,
     Subject,
     file_bytes,
-    file_sha256,
     measure,
 )
 from hkbench.benchmark.devices import Missing, find, parse_devices
 from hkbench.errors import UsageError
+from hkbench.store.digest import sha256_of
 from hkbench.store.records import BenchmarkRecord, ModelRecord, TelemetryRecord
 from hkbench.store.rundir import RunDirectory
 
@@ -110,7 +110,7 @@ def _locate(run: RunDirectory, model: ModelRecord, resolve: Resolve | None) -> P
         return Missing(reason="the run names no ONNX file for this model: export it again")
     if not path.is_file():
         return Missing(reason=f"there is no file {path}: export the model again")
-    found = file_sha256(path)
+    found = sha256_of(path)
     if found != model.sha256:
         return Missing(
             reason=f"{path} is another file than the run's: expected SHA-256 {model.sha256[:12]}…, "

@@ -213,3 +213,18 @@ def _written_hash(path: Path) -> str:
     except ValueError:
         return ""
     return str(found.get("hash", "")) if isinstance(found, dict) else ""
+
+
+def shortened(split: Split, train_pictures: int | None) -> Split:
+    """Return the split with a train part of at most so many pictures, evenly drawn."""
+    if train_pictures is None or train_pictures >= len(split.train):
+        return split
+    kept = np.linspace(0, len(split.train) - 1, train_pictures).round().astype(np.int64)
+    return Split(
+        scheme=split.scheme,
+        seed=split.seed,
+        hash=hashlib.sha256(f"{split.hash} {train_pictures}".encode()).hexdigest(),
+        train=split.train[kept],
+        validation=split.validation,
+        test=split.test,
+    )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from hkbench.errors import UsageError
+from hkbench.export.graph import LOGITS, PICTURES
 
 UNREADABLE = (
     failures.Fail,
@@ -70,12 +71,18 @@ class OnnxClassifier:
                 f"{self.path} takes uint8 pictures of {wanted}, "
                 f"found {pictures.dtype} of {pictures.shape[1:]}."
             )
-        found = np.empty((len(pictures), len(self.labels)), dtype=np.float32)
-        for start in range(0, len(pictures), batch):
-            part = pictures[start : start + batch]
-            scaled = part.astype(np.float32) / 255
-            (found[start : start + len(part)],) = self._session.run(["logits"], {"pictures": scaled})
-        return found
+        return session_logits(self._session, pictures, batch=batch)
+
+
+def session_logits(
+    session: onnxruntime.InferenceSession, pictures: NDArray[np.uint8], *, batch: int = 64
+) -> NDArray[np.float32]:
+    """Return an open model's logits, float32 (N, classes), of pictures, uint8 (N, 3, S, S), at least one."""
+    parts = [
+        session.run([LOGITS], {PICTURES: pictures[start : start + batch].astype(np.float32) / 255})[0]
+        for start in range(0, len(pictures), batch)
+    ]
+    return np.concatenate(parts)
 
 
 def open_session(

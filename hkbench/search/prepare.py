@@ -12,10 +12,10 @@ from hkbench.config import usable_cores
 from hkbench.data.augment import ViewTable, sample_views
 from hkbench.data.build import build_stores
 from hkbench.data.sources import Source, open_source
-from hkbench.data.splits import Split, load_split
+from hkbench.data.splits import Split, load_split, shortened
 from hkbench.data.store import PictureStore
 from hkbench.search.plan import SearchPlan, as_recorded
-from hkbench.search.shared import SharedData, keep_split, keep_views, shortened
+from hkbench.search.shared import SharedData, keep_split, keep_views
 from hkbench.search.timing import within_budget
 from hkbench.search.views import MOST_VIEWS, number_of_views
 from hkbench.store.records import DataRecord, RunRecord, SplitRecord

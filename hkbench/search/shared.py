@@ -1,6 +1,5 @@
 """What all trials of a search read, as paths: made by the driver, mapped by every worker."""
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -125,21 +124,6 @@ def _open_split(path: Path) -> Split:
             validation=kept["validation"],
             test=kept["test"],
         )
-
-
-def shortened(split: Split, train_pictures: int | None) -> Split:
-    """Return the split with a train part of at most so many pictures, evenly drawn."""
-    if train_pictures is None or train_pictures >= len(split.train):
-        return split
-    kept = np.linspace(0, len(split.train) - 1, train_pictures).round().astype(np.int64)
-    return Split(
-        scheme=split.scheme,
-        seed=split.seed,
-        hash=hashlib.sha256(f"{split.hash} {train_pictures}".encode()).hexdigest(),
-        train=split.train[kept],
-        validation=split.validation,
-        test=split.test,
-    )
 
 
 def keep_views(table: ViewTable) -> SharedViews:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from hkbench.errors import UsageError
 from hkbench.models.architecture import Architecture
+from hkbench.store.digest import sha256_of
 from hkbench.store.records import ModelRecord, RunRecord
 from hkbench.store.rundir import RunDirectory
-from hkbench.training.teacher import Teacher, TeacherRecipe, TeacherRecord, load_teacher, sha256_of
+from hkbench.training.teacher import Teacher, TeacherRecipe, TeacherRecord, load_teacher
 
 
 def open_teacher(folder: Path, *, classes: tuple[str, ...], split_hashes: Collection[str]) -> Teacher:

@@ -1,6 +1,5 @@
 """Teachers as they are kept, shipped or in the cache: found again for just their recipe, data and split."""
 
-import hashlib
 import logging
 import shutil
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from hkbench.models.build import build
 from hkbench.models.classifier import Classifier
 from hkbench.models.registry import entry_of
 from hkbench.store.cache import key_of, touch
+from hkbench.store.digest import sha256_of
 from hkbench.store.records import EpochRecord, Metrics
 from hkbench.training.optimizers import OptimizerConfig
 
@@ -159,11 +159,6 @@ def load_teacher(folder: Path, *, shipped: bool = False) -> Teacher:
         raise UsageError(f"{folder} holds no teacher that can be read: {reason}.") from error
     check_weights(weights, record)
     return Teacher(weights=weights, record=record, shipped=shipped)
-
-
-def sha256_of(file: Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def check_weights(weights: Path, record: TeacherRecord) -> None:

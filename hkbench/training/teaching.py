@@ -19,6 +19,7 @@ from hkbench.errors import HkbenchError
 from hkbench.models.architecture import Architecture
 from hkbench.models.build import build
 from hkbench.store import atomic
+from hkbench.store.digest import sha256_of
 from hkbench.store.environment import now
 from hkbench.store.records import EpochRecord, Metrics
 from hkbench.training.checkpoint import load_checkpoint, save_checkpoint
@@ -30,7 +31,6 @@ from hkbench.training.teacher import (
     TeacherRecipe,
     TeacherRecord,
     load_teacher,
-    sha256_of,
     starting_weights,
     teacher_key,
 )

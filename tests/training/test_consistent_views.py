@@ -7,9 +7,8 @@ import torch
 from hkbench.data.augment import ViewPolicy, sample_views
 from hkbench.data.build import build_stores
 from hkbench.data.sources import open_source
-from hkbench.data.splits import load_split
+from hkbench.data.splits import load_split, shortened
 from hkbench.models.build import build
-from hkbench.search.shared import shortened
 from hkbench.training.ahead import open_ahead
 from hkbench.training.feed import TrainingData
 from hkbench.training.logits import TeacherPass

@@ -9,7 +9,7 @@ from hkbench.export.quantize.compact import compact
 
 
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a float32 file in float16; on a CPU, ONNX Runtime casts it back and is slower than with float32."""
+    """Return a float32 file in float16; a CPU casts it back and is slower with it than with float32."""
     narrow: onnx.ModelProto = convert_float_to_float16(copy.deepcopy(model), keep_io_types=True)
     compact(narrow)
     return narrow

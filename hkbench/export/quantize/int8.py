@@ -21,6 +21,7 @@ from hkbench.export.quantize.recipe import Calibrator, Recipe
 from hkbench.export.quantize.stem import hold_pooling, stem_nodes
 
 OPERATORS = sorted({*QDQRegistry, *QLinearOpsRegistry})
+WEIGHED = ("Conv", "Gemm", "MatMul")
 SMALLEST_SCALE = np.float16(2**-14)
 """The least float16 that still has all its digits; weights under 127 times this are as good as zero."""
 
@@ -58,8 +59,17 @@ class Quantizer:
         compact(model)
         return model
 
-    def readable(self, recipe: Recipe, *, kept_float: tuple[str, ...] = ()) -> onnx.ModelProto:
-        """Return the int8 graph with its layers' names; nodes named by `kept_float` are left as they are."""
+    def layers(self) -> dict[str, str]:
+        """Return the names of the nodes with weights, each with the name of its layer."""
+        constants = Graph(self.model).constants()
+        return {
+            node.name: node.input[1].removesuffix(".weight")
+            for node in self.model.graph.node
+            if node.op_type in WEIGHED and len(node.input) > 1 and node.input[1] in constants
+        }
+
+    def readable(self, recipe: Recipe, *, only: tuple[str, ...] = ()) -> onnx.ModelProto:
+        """Return the int8 graph with its layers' names; with `only`, just these nodes are quantised."""
         signed = recipe.layout.activations == "s8"
         with _quiet():
             quantizer = QDQQuantizer(
@@ -69,8 +79,8 @@ class Quantizer:
                 QuantType.QInt8,
                 QuantType.QInt8 if signed else QuantType.QUInt8,
                 self.ranges(recipe.calibrator),
-                [],
-                [*(stem_nodes(self.model) if recipe.layout.float_stem else ()), *kept_float],
+                list(only),
+                list(stem_nodes(self.model)) if recipe.layout.float_stem else [],
                 OPERATORS,
                 # A bias stays float: ONNX Runtime rounds it to int32 when it opens the file.
                 {"ActivationSymmetric": signed, "WeightSymmetric": True, "QuantizeBias": False},

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from hkbench.export.graph import Graph
 from hkbench.export.quantize.compact import compact
+from hkbench.export.quantize.int8 import WEIGHED
 
 LARGEST = 127
-WEIGHED = ("Conv", "Gemm", "MatMul")
 SMALLEST = 64
 
 
