@@ -53,7 +53,14 @@ class Graph:
         for node in self.proto.node:
             instead = replacement(node)
             found += [node] if instead is None else instead
-        kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in found]
+        self._replace(found)
+
+    def put_first(self, made: list[onnx.NodeProto]) -> None:
+        """Put nodes before all others."""
+        self._replace([*made, *self.proto.node])
+
+    def _replace(self, nodes: list[onnx.NodeProto]) -> None:
+        kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
         del self.proto.node[:]
         self.proto.node.extend(kept)
 

@@ -25,12 +25,12 @@ ROLES = {
     "teacher": "A teacher: the large network that students learned from. It had none itself.",
 }
 USE = (
-    "Telling which of its classes a picture shows, where the pictures are like those it was trained on and one "
-    "object fills most of the square. Try it on pictures of your own before you rely on it, and don't let it "
-    "decide alone where a wrong answer can harm somebody."
+    "Telling which of its classes a picture shows, where pictures are like those it was trained on and one "
+    "object fills most of the square. Try it on pictures of your own before you rely on it, and don't let "
+    "it decide alone where a wrong answer can harm somebody."
 )
-RENDERED = ("goods69",)
-"""Data sets that are made of renderings alone."""
+RENDERED = "goods69"
+"""The data set that is made of renderings alone."""
 
 SNIPPET = """\
 import json
@@ -40,7 +40,9 @@ from PIL import Image, ImageOps
 session = onnxruntime.InferenceSession({file})
 about = session.get_modelmeta().custom_metadata_map
 labels, size = json.loads(about["labels"]), int(about["image_size"])
-picture = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGB")
+picture = Image.open("picture.jpg")
+picture.draft(None, (2 * size, 2 * size))  # a JPEG is decoded no larger than needed, as for training
+picture = ImageOps.exif_transpose(picture).convert("RGB")
 side = min(picture.size)
 left, top = ((edge - side) // 2 for edge in picture.size)
 picture = picture.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)
@@ -172,9 +174,8 @@ def _accuracy(record: ModelRecord, name: str) -> str:
 def _lost(record: ModelRecord) -> str:
     if record.precision == FLOAT:
         return "is float32"
-    if record.lost is None:
-        return MISSING
-    return f"{_points(record.lost.estimate)} ({_points(record.lost.low)} to {_points(record.lost.high)})"
+    lost = record.lost
+    return f"{_points(lost.estimate)} ({_points(lost.low)} to {_points(lost.high)})" if lost else MISSING
 
 
 def _latency(record: ModelRecord) -> str:
@@ -186,13 +187,11 @@ def _latency(record: ModelRecord) -> str:
 
 def _training(records: Sequence[ModelRecord], record: ModelRecord, run: RunRecord) -> list[str]:
     epochs = UNRECORDED if record.epochs is None else str(record.epochs)
-    made_by = ", ".join(
-        f"{name} {run.versions[name]}" for name in ("hkbench", "torch") if name in run.versions
-    )
+    versions = [f"{name} {run.versions[name]}" for name in ("hkbench", "torch") if name in run.versions]
     return [
         ROLES[record.role],
         "",
-        f"- Run: {_plain(run.name)} of {run.created}, {made_by or UNRECORDED}.",
+        f"- Run: {_plain(run.name)} of {run.created}, {', '.join(versions) or UNRECORDED}.",
         *_data(run.data),
         f"- Epochs: {epochs}.",
         *_bullets({**record.params, **record.training}),
@@ -229,7 +228,7 @@ def _limits(records: Sequence[ModelRecord], run: RunRecord) -> list[str]:
         "- It was measured on pictures of the data set above and on no others: other cameras, backgrounds, "
         "lighting and crops are not measured.",
     ]
-    if data is not None and data.name in RENDERED:
+    if data is not None and data.name == RENDERED:
         lines.append("- All pictures are renderings of 3D models: nothing was measured on photographs.")
     if data is not None and data.split.scheme == "random":
         lines.append(
@@ -238,38 +237,29 @@ def _limits(records: Sequence[ModelRecord], run: RunRecord) -> list[str]:
         )
     if data is not None and data.rejected:
         lines.append(f"- {len(data.rejected):,} pictures of the data set couldn't be read and were left out.")
-    for record in records:
-        lines += [line for name in PARTS if (line := _quality(record, record.part(name)))]
-    lines += _worst(records)
+    parts = [(record.precision, part) for record in records for part in record.parts]
+    lines += [_quality(precision, part) for precision, part in parts]
+    lows = [
+        (each.intervals["accuracy"][0], f"{of} on {each.part}")
+        for of, each in parts
+        if "accuracy" in each.intervals
+    ]
+    lines += [f"- Accuracy may be as low as {_percent(low)}: {where}." for low, where in sorted(lows)[:1]]
     if run.status != "finished":
         lines.append(f"- The run that it comes from is recorded as {run.status}, not finished.")
     return lines + [f"- The run warned: {_plain(warning)}" for warning in run.warnings]
 
 
-def _quality(record: ModelRecord, part: PartMetrics | None) -> str | None:
-    """Return how far confidences can be believed, and what accuracy doesn't show; None without any of it."""
-    if part is None:
-        return None
-    found = part.metrics.get("calibration_error")
-    words = [f"calibration error {_percent(found) if found is not None else MISSING}"]
+def _quality(precision: str, part: PartMetrics) -> str:
+    """Return how far confidences can be believed, and what accuracy doesn't show."""
+    words = [f"calibration error {_percent(part.metrics.get('calibration_error'))}"]
     if part.temperature is not None:
-        words.append(f"at the temperature {part.temperature:.3g} {_percent(part.calibrated_error)}")
+        words.append(f"{_percent(part.calibrated_error)} at the temperature {part.temperature:.3g}")
     others = [name for name in ("balanced_accuracy", "macro_f1") if name in part.metrics]
     words += [f"{name.replace('_', ' ')} {_percent(part.metrics[name])}" for name in others]
     if part.cost_weighted_error is not None:
         words.append(f"mean cost of an answer {part.cost_weighted_error:.3g}")
-    return f"- {record.precision} on {part.part}: {', '.join(words)}."
-
-
-def _worst(records: Sequence[ModelRecord]) -> list[str]:
-    """Return the lowest end of all intervals of accuracy, if there are any."""
-    lows = [
-        (part.intervals["accuracy"][0], f"{record.precision} on {part.part}")
-        for record in records
-        for part in record.parts
-        if "accuracy" in part.intervals
-    ]
-    return [f"- Accuracy may be as low as {_percent(low)}: {where}." for low, where in sorted(lows)[:1]]
+    return f"- {precision} on {part.part}: {', '.join(words)}."
 
 
 def _how_to_run(size: int, file: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from hkbench.analysis.misclassification import MisclassificationCosts
 from hkbench.errors import UsageError, unknown
-from hkbench.export.onnx import float_model, reject
+from hkbench.export.onnx import float_model
 from hkbench.export.quantize.half import halved
 from hkbench.export.quantize.stored import narrow_weights, unpacked_bytes
 from hkbench.export.session import OnnxClassifier
@@ -20,7 +21,7 @@ from hkbench.shipping.float32 import LABELS, ONNX, Shipped, blocks_of, scored_pa
 from hkbench.shipping.gate import MOST_LOST, CollapsedError, accuracy_lost, passes, said
 from hkbench.shipping.int8 import Advance, Choice, blamed, choose_int8
 from hkbench.shipping.parts import SCORED_BATCH, Parts, scoring_threads
-from hkbench.shipping.publish import Published, publish
+from hkbench.shipping.publish import publish
 from hkbench.store.atomic import write_text
 from hkbench.store.digest import sha256_of
 from hkbench.store.records import AccuracyLoss, ModelRecord, Quantization
@@ -66,7 +67,7 @@ def ship_narrow(
     tune: Tune | None = None,
     read: Sequence[str] = ("validation",),
     costs: MisclassificationCosts | None = None,
-    advance: Advance = lambda done, total: None,
+    advance: Advance = lambda *_: None,
 ) -> Shipped:
     """Put a narrower file of a float32 model into `models/<id>-<precision>/` of its run.
 
@@ -93,6 +94,8 @@ def ship_narrow(
         parts.pictures("validation"), batch=SCORED_BATCH
     )
     narrow = _made(source, precision, _bare(path.read_bytes()), float_logits, parts, tune, advance)
+    labels = parts.labels("validation")
+    loss_of = partial(accuracy_lost, float_logits, labels=labels)
     id_ = narrow_id(source.id, precision)
     folder = run.models / id_
     published = publish(
@@ -107,8 +110,8 @@ def ship_narrow(
             training=source.training,
             licences=source.licences,
         ),
+        flaw=lambda logits: _too_much(source, precision, loss_of(logits)),
     )
-    lost = _refuse_loss(source, precision, published, float_logits, parts)
     write_text(folder / LABELS, "\n".join(parts.store.classes) + "\n")
     blocks = blocks_of(id_, published.path, published.logits, parts, read)
     record = source.model_copy(
@@ -122,7 +125,7 @@ def ship_narrow(
             "unpacked_bytes": narrow.unpacked_bytes,
             "files": {"onnx": ONNX, "labels": LABELS},
             "parts": scored_parts(blocks, costs),
-            "lost": lost,
+            "lost": loss_of(published.logits),
             "quantization": narrow.quantization,
             "verified": published.verified,
         }
@@ -189,20 +192,10 @@ def _collapsed(source: ModelRecord, choice: Choice, parts: Parts, epochs: int) -
     )
     return CollapsedError(
         f"{source.id} loses too much accuracy in int8: {said(choice.best.lost)} at best, by "
-        f"{choice.best.recipe.label}, where {MOST_LOST * 100:g} is allowed{trained}. To blame: {layers}. Ship "
-        "fp32, fp16 or w8, or search for a network without these layers."
+        f"{choice.best.recipe.label}, where {MOST_LOST * 100:g} is allowed{trained}. To blame: {layers}. "
+        "Ship fp32, fp16 or w8, or search for a network without these layers."
     )
 
 
-def _refuse_loss(
-    source: ModelRecord,
-    precision: str,
-    published: Published,
-    float_logits: NDArray[np.float32],
-    parts: Parts,
-) -> AccuracyLoss:
-    lost = accuracy_lost(float_logits, published.logits, parts.labels("validation"))
-    if not passes(lost):
-        rejected = reject(published.path, f"{source.id} loses {said(lost)} of accuracy in {precision}")
-        raise CollapsedError(str(rejected))
-    return lost
+def _too_much(source: ModelRecord, precision: str, lost: AccuracyLoss) -> str | None:
+    return None if passes(lost) else f"{source.id} loses {said(lost)} of accuracy in {precision}"

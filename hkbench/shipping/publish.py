@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,10 @@ import onnx
 from numpy.typing import NDArray
 
 from hkbench.analysis.metrics import metrics_of
+from hkbench.benchmark.artifact import file_bytes
 from hkbench.export.onnx import (
     CHECKED_BATCHES,
     UNVERIFIED,
-    RejectedError,
     allowed_difference,
     content_of,
     described,
@@ -28,6 +28,9 @@ from hkbench.store.records import Verification
 
 MOST_CHANGED_ANSWERS = 0.005
 """Of a narrow file, from one batch size to another: sums in another order may round to another step."""
+
+
+Flaw = Callable[[NDArray[np.float32]], str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,7 @@ def publish(
     parts: Parts,
     metadata: Mapping[str, str],
     expected: NDArray[np.float32] | None = None,
+    flaw: Flaw = lambda _: None,
 ) -> Published:
     """Score a model on validation, write it with its metrics, check the written file, then name it.
 
@@ -58,6 +62,7 @@ def publish(
         metadata: what it is to carry, beside its metrics and what `described` adds.
         expected: torch's logits on validation, float32 (N, classes), which a float32 file must give at batch
             1 and 32; without them the file must give the same answers at both.
+        flaw: says what is wrong with the file's own logits on validation, None where nothing is.
 
     Raises:
         RejectedError: the file gives other logits, or other answers; it is kept with `.rejected` at its end.
@@ -79,7 +84,9 @@ def publish(
         raise reject(
             waiting, f"at batch 1 it answers {changed:.1%} of the pictures otherwise than at batch 32"
         )
-    size_bytes = waiting.stat().st_size
+    if found := flaw(logits):
+        raise reject(waiting, found)
+    size_bytes = file_bytes(waiting)
     waiting.replace(path)
     return Published(
         path=path,
@@ -127,6 +134,3 @@ def _refuse_other_logits(
 
 def _short(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, 5) for name, value in metrics.items()}
-
-
-__all__ = ["Published", "RejectedError", "publish"]

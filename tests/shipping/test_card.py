@@ -191,7 +191,7 @@ def test_limits_are_told(records, run):
     assert "one of its 69 labels" in limits
     assert "renderings of 3D models" in limits
     assert "The split is random" in limits
-    assert "fp32 on test: calibration error 4.2 %, at the temperature 1.32 1.9 %" in limits
+    assert "fp32 on test: calibration error 4.2 %, 1.9 % at the temperature 1.32" in limits
     assert "mean cost of an answer 0.251" in limits
     assert "Accuracy may be as low as 77.6 %: fp32 on test." in limits
     assert "w8 on" not in limits

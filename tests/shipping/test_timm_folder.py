@@ -183,9 +183,9 @@ def test_config_tells_labels_and_preprocessing(tmp_path):
     assert settings["license"] == "Apache-2.0, CC-BY-3.0"
     assert settings["mean"] == [pytest.approx(127 / 255)] * 3
     data = resolve_model_data_config(opened(tmp_path))
-    assert data["input_size"] == (3, SIZE, SIZE)
+    assert list(data["input_size"]) == [3, SIZE, SIZE]
     assert (data["interpolation"], data["crop_mode"], data["crop_pct"]) == ("bicubic", "center", 1.0)
-    assert data["std"] == tuple(settings["std"])
+    assert list(data["std"]) == settings["std"]
     assert opened(tmp_path).pretrained_cfg["label_names"] == list(LABELS)
     assert create_transform(**data, is_training=False) is not None
 
@@ -209,7 +209,7 @@ def test_the_network_and_torch_s_generator_stay_as_they_are(tmp_path):
 
 @pytest.mark.parametrize("name", ["household_s", "squeezenet1_1", "efficientnet_lite0_cut2"])
 def test_it_has_timm_s_manners(name: str, tmp_path):
-    network, _ = written(tmp_path, Architecture(model=name, image_size=SIZE))
+    written(tmp_path, Architecture(model=name, image_size=SIZE))
     model = opened(tmp_path)
     assert model.default_cfg is model.pretrained_cfg
     pictures = normalised(pictures_of(SIZE), model)
@@ -233,7 +233,7 @@ def test_it_has_timm_s_manners(name: str, tmp_path):
 @pytest.mark.parametrize("name", ["household_s", "squeezenet1_1", "mobilenetv4_conv_small_050"])
 @pytest.mark.parametrize("classes", [0, 1, 3])
 def test_it_opens_for_other_classes(name: str, classes: int, tmp_path):
-    network, config = written(tmp_path, Architecture(model=name, image_size=SIZE))
+    written(tmp_path, Architecture(model=name, image_size=SIZE))
     model = opened(tmp_path, num_classes=classes)
     assert model.num_classes == classes
     pictures = pictures_of(SIZE)
@@ -268,10 +268,10 @@ def test_what_can_t_be_written_is_named(tmp_path):
     with pytest.raises(UsageError, match="5 logits, found 2 labels"):
         write_timm_folder(tmp_path, network, record, LABELS[:2])
     with pytest.raises(UsageError, match="doesn't tell the structure of household_s"):
-        write_timm_folder(tmp_path, network, record_of(architecture, architecture={}), LABELS)
+        write_timm_folder(tmp_path, network, record.model_copy(update={"architecture": {}}), LABELS)
+    winged = record.model_copy(update={"architecture": {"model": "household_s", "wings": 2}})
     with pytest.raises(UsageError, match=r"this hkbench can't build(?s:.)*wings"):
-        wings = {"model": "household_s", "wings": 2}
-        write_timm_folder(tmp_path, network, record_of(architecture, architecture=wings), LABELS)
+        write_timm_folder(tmp_path, network, winged, LABELS)
     other = record_of(Architecture(model="household_m", image_size=SIZE))
     with pytest.raises(UsageError, match=r"tells of household_m .*tensors are others: body\.0"):
         write_timm_folder(tmp_path, network, other, LABELS)

@@ -55,8 +55,7 @@ def _halve(graph: Graph) -> None:
     replaced = {name for node in made for name in node.output}
     for tensor in [each for each in graph.proto.initializer if each.name in replaced]:
         graph.proto.initializer.remove(tensor)
-    nodes = graph.nodes
-    graph.rewrite(lambda node: [*made, node] if node is nodes[0] else None)
+    graph.put_first(made)
 
 
 def _drop_defaults(node: onnx.NodeProto, opset: int) -> None:

@@ -19,9 +19,9 @@ from hkbench.export.quantize.compact import compact
 from hkbench.export.quantize.hard_sigmoid import saturate, split_hard_swish
 from hkbench.export.quantize.recipe import Calibrator, Recipe
 from hkbench.export.quantize.stem import hold_pooling, stem_nodes
+from hkbench.export.quantize.stored import WEIGHED, store_weights
 
 OPERATORS = sorted({*QDQRegistry, *QLinearOpsRegistry})
-WEIGHED = ("Conv", "Gemm", "MatMul")
 SMALLEST_SCALE = np.float16(2**-14)
 """The least float16 that still has all its digits; weights under 127 times this are as good as zero."""
 
@@ -56,6 +56,7 @@ class Quantizer:
     def quantized(self, recipe: Recipe) -> onnx.ModelProto:
         """Return the int8 file of a recipe, as small as it gets."""
         model = self.readable(recipe)
+        store_weights(model)
         compact(model)
         return model
 

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from hkbench.export.graph import Graph
 from hkbench.export.quantize.compact import compact
-from hkbench.export.quantize.int8 import WEIGHED
 
 LARGEST = 127
+WEIGHED = ("Conv", "Gemm", "MatMul")
 SMALLEST = 64
 
 
@@ -21,7 +21,14 @@ def narrow_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     then on runs what it would run of the float32 file, in as much memory.
     """
     narrow = copy.deepcopy(model)
-    graph = Graph(narrow)
+    store_weights(narrow)
+    compact(narrow)
+    return narrow
+
+
+def store_weights(model: onnx.ModelProto) -> None:
+    """Store the float weights that a graph still has as int8, in place."""
+    graph = Graph(model)
     constants = graph.constants()
     weights = {
         node.input[1]: node
@@ -35,10 +42,7 @@ def narrow_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         made += _stored(graph, name, constants[name].astype(np.float32), _axis(node))
     for tensor in [each for each in graph.proto.initializer if each.name in weights]:
         graph.proto.initializer.remove(tensor)
-    nodes = graph.nodes
-    graph.rewrite(lambda node: [*made, node] if node is nodes[0] else None)
-    compact(narrow)
-    return narrow
+    graph.put_first(made)
 
 
 def unpacked_bytes(model: onnx.ModelProto) -> int:
