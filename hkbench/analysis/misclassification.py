@@ -60,26 +60,37 @@ def load_costs(path: Path, classes: Sequence[str]) -> MisclassificationCosts:
     Raises:
         UsageError: no such file, no YAML of that form, or costs that `costs_between` refuses.
     """
-    found = _read(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} can't be read as costs: {error.strerror}. Name a YAML file.") from error
+    return parse_costs(content, classes, str(path))
+
+
+def parse_costs(content: str | bytes, classes: Sequence[str], where: str) -> MisclassificationCosts:
+    """Read costs from a YAML text as `load_costs` does from a file; `where` names it in an error.
+
+    Raises:
+        UsageError: no YAML of that form, or costs that `costs_between` refuses.
+    """
+    found = _read(content, where)
     try:
         default = _number(found.pop(DEFAULT, "1"), DEFAULT)
         named = {true: _row(true, answers) for true, answers in found.items()}
         return costs_between(classes, named, default)
     except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
+        raise UsageError(f"{where}: {error}") from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(content: str | bytes, where: str) -> dict[str, Any]:
     try:
         # All is read as text: a class may be called 10 or "no", which YAML would take for a number and false.
-        found = yaml.load(path.read_bytes(), Loader=yaml.BaseLoader)
-    except OSError as error:
-        raise UsageError(f"{path} can't be read as costs: {error.strerror}. Name a YAML file.") from error
+        found = yaml.load(content, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no YAML that can be read: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{where} is no YAML that can be read: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
         raise UsageError(
-            f"{path} must hold 'default: 1' and lines such as 'cup: {{mug: 0.2}}'; found no such mapping."
+            f"{where} must hold 'default: 1' and lines such as 'cup: {{mug: 0.2}}'; found no such mapping."
         )
     return found
 

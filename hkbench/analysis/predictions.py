@@ -52,6 +52,17 @@ def write_predictions(path: Path, blocks: Iterable[PredictionBlock]) -> None:
             file.write_table(table, row_group_size=max(1, table.num_rows))
 
 
+def add_predictions(path: Path, blocks: Sequence[PredictionBlock]) -> None:
+    """Add blocks to what a file holds; those of the same model and part replace what was there.
+
+    Raises:
+        UsageError: the file can't be read, or the disk is full.
+    """
+    new = {(block.model_id, block.part) for block in blocks}
+    kept = [block for block in read_predictions(path) if (block.model_id, block.part) not in new]
+    write_predictions(path, [*kept, *blocks])
+
+
 def _to_table(block: PredictionBlock) -> Any:
     n, classes = block.logits.shape
     groups = [None] * n if block.groups is None else list(block.groups)

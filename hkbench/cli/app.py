@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from hkbench import __version__
-from hkbench.cli import benchmark, data, doctor, models, report, search, spaces, train
+from hkbench.cli import benchmark, data, doctor, export, models, report, search, spaces, train
 from hkbench.cli.console import err
 from hkbench.errors import HkbenchError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("benchmark")(benchmark.benchmark)
+app.command("export")(export.export)
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")

@@ -45,10 +45,14 @@ def progress(label: str) -> Iterator[Advance]:
         yield _plain(label)
 
 
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=err, transient=True)
+
+
 @contextmanager
 def _bar(label: str) -> Iterator[Advance]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
+    with _progress() as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -64,3 +68,37 @@ def _plain(label: str) -> Advance:
             err.print(f"{label}: {done} of {total}", markup=False)
 
     return advance
+
+
+class Phases:
+    """Tells of pieces of work one after the other, each with how far it is."""
+
+    def __init__(self, bar: Progress | None) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=None) if bar is not None else None
+        self._plain = _plain("")
+
+    def phase(self, name: str) -> None:
+        """Say which piece of work begins."""
+        self._plain = _plain(name)
+        if self._bar is not None and self._task is not None:
+            self._bar.reset(self._task, description=name, total=None)
+        else:
+            err.print(f"{name} …", markup=False)
+
+    def advance(self, done: int, total: int) -> None:
+        """Say how far it is."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total)
+        else:
+            self._plain(done, total)
+
+
+@contextmanager
+def progress_phases() -> Iterator[Phases]:
+    """Show pieces of work as they come: a bar on a terminal, lines elsewhere."""
+    if err.is_terminal:
+        with _progress() as bar:
+            yield Phases(bar)
+    else:
+        yield Phases(None)

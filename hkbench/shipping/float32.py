@@ -16,12 +16,12 @@ from hkbench.export.session import OnnxClassifier
 from hkbench.models.architecture import Architecture
 from hkbench.models.build import build
 from hkbench.models.classifier import Classifier, parameter_count
-from hkbench.shipping.facts import file_metadata
+from hkbench.shipping.facts import file_metadata, licences_of, training_of
 from hkbench.shipping.parts import Parts, scoring_threads
 from hkbench.shipping.publish import publish
 from hkbench.store.atomic import replacing, write_text
 from hkbench.store.digest import sha256_of
-from hkbench.store.records import ModelRecord, PartMetrics
+from hkbench.store.records import DataRecord, ModelRecord, PartMetrics, TrialRecord
 from hkbench.store.rundir import RunDirectory
 from hkbench.training.checkpoint import load_checkpoint
 
@@ -69,6 +69,27 @@ def trained_network(checkpoint: Path, architecture: Architecture, classes: int) 
             {name.removeprefix("module."): value for name, value in average.items() if name != "n_averaged"}
         )
     return network.eval()
+
+
+def finalist_of(
+    trial: TrialRecord, architecture: Architecture, checkpoint: Path, data: DataRecord
+) -> Finalist:
+    """Return what is to be shipped of a trial, with the weights of its checkpoint.
+
+    Raises:
+        HkbenchError: the checkpoint is missing or damaged.
+    """
+    return Finalist(
+        id=f"trial-{trial.number:03d}",
+        role="student" if trial.weight_soft > 0 else "no-teacher",
+        network=trained_network(checkpoint, architecture, len(data.classes)),
+        architecture=architecture,
+        epochs=trial.epochs,
+        trial=trial.number,
+        params=trial.params,
+        training=training_of(trial, next(iter(data.teachers), None)),
+        licences=licences_of(data.name, architecture.model, trial.settings.get("weights")),
+    )
 
 
 def kept_network(run: RunDirectory, record: ModelRecord) -> Classifier | None:
@@ -139,6 +160,7 @@ def ship_float(
             "training": finalist.training,
             "licences": finalist.licences,
             "parts": scored_parts(blocks, costs),
+            "source_sha256": sha256_of(folder / WEIGHTS),
             "verified": published.verified,
         }
     )

@@ -119,6 +119,7 @@ def ship_narrow(
             "id": id_,
             "precision": precision,
             "source": source.id,
+            "source_sha256": source.sha256,
             "twin_of": None,
             "sha256": published.verified.sha256,
             "size_bytes": published.verified.size_bytes,
@@ -170,6 +171,7 @@ def _made(
         model=choice.best.model,
         quantization=Quantization(
             recipe=choice.best.recipe.described(),
+            label=choice.best.recipe.label,
             pictures=len(parts.calibration()),
             tuned_epochs=epochs,
             float_latency_ms=choice.float_latency_ms,

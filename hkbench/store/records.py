@@ -163,6 +163,7 @@ class Quantization(Record):
     """
 
     recipe: dict[str, Any]
+    label: str
     pictures: int
     tuned_epochs: int = 0
     float_latency_ms: float
@@ -192,9 +193,10 @@ class ModelRecord(Record):
 
     `twin_of` names the trial of the student that this one differs from by having had no teacher. From
     `architecture` the network that `model.safetensors` belongs to is built again. `size_bytes` counts all
-    that the file needs, `unpacked_bytes` what its weights take once it is open, where that is more.
-    `source` is the id of the float32 model that a narrower one was made from, `lost` what that cost.
-    `licences` says what holds for the pictures, the code and the weights it began with.
+    that the file needs, `unpacked_bytes` what its weights take once it is open, where that is more. `source`
+    is the id of the float32 model that a narrower one was made from, `lost` what that cost; `source_sha256`
+    is the hash of that model's file, or of the weights that a float32 file was made from. `licences` says
+    what holds for the pictures, the code and the weights that training began with.
     """
 
     id: str
@@ -217,6 +219,7 @@ class ModelRecord(Record):
     training: dict[str, Any] = Field(default_factory=dict)
     licences: dict[str, str] = Field(default_factory=dict)
     source: str | None = None
+    source_sha256: str | None = None
     lost: AccuracyLoss | None = None
     quantization: Quantization | None = None
     verified: Verification | None = None
