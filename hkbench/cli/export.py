@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from hkbench.cli.console import out, print_json, progress_phases
+from hkbench.cli.console import out, print_json, print_table, progress_phases
 from hkbench.store.records import ModelRecord
 
 if TYPE_CHECKING:
     from hkbench.shipping.export import Exported, Request
 
 MISSING = "–"
+WIDTH = 92
 
 
 def export(
@@ -88,7 +89,7 @@ def _show(exported: "Exported", request: "Request", *, json_: bool) -> None:
             }
         )
         return
-    out.print(_table(exported.records))
+    print_table(_table(exported.records), width=WIDTH)
     for record in exported.records:
         for line in _remarks(record):
             out.print(line, markup=False)

@@ -19,13 +19,21 @@ def final_table(run: RunDirectory) -> Table:
     for model in models:
         table.add_row(
             _file(model),
-            f"{model.model} {model.image_size}px",
+            f"{model.model} {model.image_size}px{_narrower(model)}",
             f"{model.size_bytes / MEGA:.2f}",
             _latency(rows.get(model.sha256)),
             f"{model.accuracy('validation'):.1%}",
-            f"{model.accuracy('test'):.1%}",
+            _accuracy(model, "test"),
         )
     return table
+
+
+def _narrower(model: ModelRecord) -> str:
+    return "" if model.precision == "fp32" else f" {model.precision}"
+
+
+def _accuracy(model: ModelRecord, part: str) -> str:
+    return "–" if model.part(part) is None else f"{model.accuracy(part):.1%}"
 
 
 def _file(model: ModelRecord) -> str:

@@ -3,20 +3,36 @@
 import copy
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from timm.utils import reparameterize_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hkbench.errors import unknown
 from hkbench.models.classifier import Classifier
 
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "fp16", "int8", "w8"]
+"""What a file's numbers are: fp16 is for GPUs, int8 computes in integers, w8 stores 8-bit weights and
+computes in float32."""
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
-FLOAT_BYTES = 4
+FLOAT_BYTES, HALF_BYTES = 4, 2
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def check_precision(name: str) -> Precision:
+    """Return a precision by its name.
+
+    Raises:
+        UsageError: hkbench knows none of that name.
+    """
+    found = next((each for each in PRECISIONS if each == name), None)
+    if found is None:
+        raise unknown("precision", name, PRECISIONS)
+    return found
 
 
 def fused(network: nn.Module) -> nn.Module:
@@ -39,17 +55,17 @@ def folded_parameters(network: nn.Module) -> int:
 def weight_bytes(network: nn.Module, precision: Precision) -> int:
     """Return the bytes that the parameters of what is exported take.
 
-    fp32: 4 for each. int8: 1 for each weight of a convolution or linear layer, 4 for a scale of each of their
-    output channels, and 4 for each other parameter, such as a bias.
+    fp32: 4 for each. fp16: 2 for each. int8 and w8: 1 for each weight of a convolution or linear layer, 2
+    for a scale of each of their output channels, and 2 for each other parameter, such as a bias.
     """
     skeleton = _skeleton(network)
     parameters = _folded_parameters(skeleton)
-    if precision == "fp32":
-        return parameters * FLOAT_BYTES
+    if precision in ("fp32", "fp16"):
+        return parameters * (FLOAT_BYTES if precision == "fp32" else HALF_BYTES)
     weights = [layer.weight for layer in skeleton.modules() if isinstance(layer, (*CONVOLUTIONS, nn.Linear))]
     narrow = sum(weight.numel() for weight in weights)
     scales = sum(len(weight) for weight in weights)
-    return narrow + (parameters - narrow + scales) * FLOAT_BYTES
+    return narrow + (parameters - narrow + scales) * HALF_BYTES
 
 
 def macs(network: nn.Module, image_size: int) -> int:

@@ -57,7 +57,8 @@ class LoadedRun:
     """What a run left. A part that is missing is an empty table; a value that is missing is NaN or None.
 
     `error` is 1 − accuracy, a share. In `trials` it is of the validation part, in `models` of `part`,
-    the one part that all models have: test where each has it, else validation. `path` is where the run
+    the one part that all float32 models have: test where each has it, else validation. A narrower file that
+    was exported later has no test error unless that was asked for. `path` is where the run
     lies, as its reader was told it, for commands. `rankings` are of the parameters whose choices were tried
     with several seeds.
     """
@@ -82,7 +83,8 @@ def load_run(directory: RunDirectory) -> LoadedRun:
     """
     run = directory.read_run()
     models, trials = directory.model_records(), directory.trials()
-    part = "test" if models and all(_part(model, "test") for model in models) else "validation"
+    whole = [model for model in models if model.source is None]
+    part = "test" if whole and all(_part(model, "test") for model in whole) else "validation"
     return LoadedRun(
         path=directory.path.as_posix(),
         run=run,
@@ -143,6 +145,8 @@ def _epoch(record: EpochRecord) -> dict[str, Any]:
 
 def _model(record: ModelRecord, part: str) -> dict[str, Any]:
     row = record.model_dump(include=set(MODEL_COLUMNS))
+    if record.precision != "fp32":
+        row["model"] = f"{record.model} {record.precision}"
     shown, validation = _part(record, part), _part(record, "validation")
     if shown:
         n, accuracy = shown.pictures, shown.metrics["accuracy"]

@@ -2,48 +2,29 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import partial
 
-import numpy as np
-from safetensors.torch import save
-
-from hkbench.analysis.evaluation import part_metrics
-from hkbench.analysis.misclassification import MisclassificationCosts, load_costs
-from hkbench.analysis.predictions import PredictionBlock, write_predictions
+from hkbench.analysis.misclassification import load_costs
+from hkbench.analysis.predictions import write_predictions
 from hkbench.analysis.trials import frontier_numbers, is_feasible
 from hkbench.benchmark.run import benchmark_run
-from hkbench.config import usable_cores
-from hkbench.data.store import PictureStore
-from hkbench.export.onnx import Artifact, check_export, export_onnx
-from hkbench.export.session import OnnxClassifier
-from hkbench.models.architecture import Architecture
-from hkbench.models.build import build
-from hkbench.models.classifier import Classifier
 from hkbench.search.plan import SearchPlan
 from hkbench.search.prepare import Prepared
 from hkbench.search.space import Space
 from hkbench.search.trial import Job
-from hkbench.store.atomic import replacing, write_text
-from hkbench.store.records import BenchmarkRecord, ModelRecord, PartMetrics, TrialRecord
+from hkbench.shipping.facts import licences_of
+from hkbench.shipping.float32 import BOTH_PARTS, Finalist, Shipped, finalist_of, ship_float
+from hkbench.shipping.gate import CollapsedError
+from hkbench.shipping.latency import note_latency
+from hkbench.shipping.narrow import ship_narrow
+from hkbench.shipping.parts import Parts
+from hkbench.shipping.tune import tune
+from hkbench.store.records import BenchmarkRecord, ModelRecord, TrialRecord
 from hkbench.store.rundir import RunDirectory
-from hkbench.training.checkpoint import load_checkpoint
+from hkbench.training.teacher import Teacher
 
-CHECKED_PICTURES = 32
 MEASURE_SECONDS = 5.0
 TEACHER = "teacher"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Finalist:
-    """A network that is exported at the end, with what its record says of it."""
-
-    id: str
-    role: str
-    network: Classifier
-    architecture: Architecture
-    epochs: int
-    trial: TrialRecord | None = None
-    twin_of: int | None = None
 
 
 def best_student(trials: list[TrialRecord]) -> TrialRecord | None:
@@ -75,17 +56,21 @@ def twin_of(student: TrialRecord, space: Space, trials: list[TrialRecord]) -> Tr
     return next((trial for trial in trials if is_feasible(trial) and trial.params == params), None)
 
 
-def finalists(plan: SearchPlan, prepared: Prepared, job: Job, run: RunDirectory) -> Iterator[Finalist]:
-    """Yield the teacher, the frontier, the best student and its no-teacher twin, with trained weights."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shipment:
+    """What a search has shipped, and what it could not ship as it was asked to."""
+
+    records: list[ModelRecord]
+    warnings: list[str]
+
+
+def finalists(
+    plan: SearchPlan, prepared: Prepared, job: Job, run: RunDirectory
+) -> Iterator[tuple[Finalist, str]]:
+    """Yield the teacher, the frontier, the best student and its no-teacher twin, each with its precision."""
+    data = prepared.data_record()
     for number, teacher in enumerate(prepared.teachers, start=1):
-        record = teacher.record
-        yield Finalist(
-            id=TEACHER if number == 1 else f"{TEACHER}-{number}",
-            role="teacher",
-            network=teacher.network(),
-            architecture=record.structure,
-            epochs=record.best_epoch,
-        )
+        yield _teacher(number, teacher, data.name), "fp32"
     trials = run.trials()
     best = frontier_numbers(trials, plan.space.objectives)
     chosen = {trial.number: trial for trial in trials if trial.number in best}
@@ -94,29 +79,23 @@ def finalists(plan: SearchPlan, prepared: Prepared, job: Job, run: RunDirectory)
     chosen |= {trial.number: trial for trial in (student, twin) if trial is not None}
     for number in sorted(chosen):
         trial = chosen[number]
-        yield Finalist(
-            id=f"trial-{number:03d}",
-            role="student" if trial.weight_soft > 0 else "no-teacher",
-            network=_trained(plan, job, trial),
-            architecture=plan.space.settings(trial.params).architecture,
-            epochs=trial.epochs,
-            trial=trial,
-            twin_of=student.number if student is not None and trial is twin else None,
-        )
+        settings = plan.space.settings(trial.params)
+        finalist = finalist_of(trial, settings.architecture, job.checkpoint(number), data)
+        twin_number = student.number if student is not None and trial is twin else None
+        yield dataclasses.replace(finalist, twin_of=twin_number), settings.precision
 
 
-def _trained(plan: SearchPlan, job: Job, trial: TrialRecord) -> Classifier:
-    settings = plan.space.settings(trial.params)
-    network = build(settings.architecture, classes=len(job.shared.classes))
-    state = load_checkpoint(job.checkpoint(trial.number))["training"]
-    average = state["average"]
-    if average is None:
-        network.load_state_dict(state["network"])
-    else:
-        network.load_state_dict(
-            {name.removeprefix("module."): value for name, value in average.items() if name != "n_averaged"}
-        )
-    return network.eval()
+def _teacher(number: int, teacher: Teacher, data: str) -> Finalist:
+    record = teacher.record
+    return Finalist(
+        id=TEACHER if number == 1 else f"{TEACHER}-{number}",
+        role="teacher",
+        network=teacher.network(),
+        architecture=record.structure,
+        epochs=record.best_epoch,
+        training={"epochs": record.best_epoch, "weights": record.weights},
+        licences=licences_of(data, record.structure.model, record.weights),
+    )
 
 
 def ship(
@@ -125,98 +104,41 @@ def ship(
     job: Job,
     run: RunDirectory,
     advance: Callable[[int, int], None],
-) -> list[ModelRecord]:
-    """Export the finalists, score each file on validation and test, and write records and predictions."""
-    records: list[ModelRecord] = []
-    blocks: list[PredictionBlock] = []
+) -> Shipment:
+    """Put the finalists' files into the run, each checked and scored, on the test part this once.
+
+    A finalist that is to be narrower is shipped in float32 as well, which the narrower file is compared with,
+    and which stays alone where that loses too much accuracy.
+    """
+    shipped: list[Shipped] = []
+    warnings: list[str] = []
     waiting = list(finalists(plan, prepared, job, run))
     costs = load_costs(plan.costs, prepared.shared.classes) if plan.costs is not None else None
-    for done, finalist in enumerate(waiting, start=1):
-        store = prepared.stores[finalist.architecture.image_size]
-        artifact = _export(finalist, store, prepared, run)
-        scored = list(_score(finalist.id, artifact.path, store, prepared))
-        record = _record(finalist, artifact, scored, costs)
-        run.write_model(record)
-        records.append(record)
-        blocks.extend(scored)
+    for done, (finalist, precision) in enumerate(waiting, start=1):
+        size = finalist.architecture.image_size
+        parts = Parts(store=prepared.stores[size], split=prepared.split)
+        whole = ship_float(finalist, parts, run, costs=costs)
+        shipped.append(whole)
+        if precision != "fp32":
+            tuning = partial(tune, run, whole.record, parts, policy=plan.space.augmentation)
+            try:
+                shipped.append(
+                    ship_narrow(
+                        whole.record, precision, parts, run, tune=tuning, read=BOTH_PARTS, costs=costs
+                    )
+                )
+            except CollapsedError as error:
+                warnings.append(f"{finalist.id} is shipped in fp32: {error}")
         advance(done, len(waiting))
-    write_predictions(run.predictions, blocks)
-    return records
-
-
-def _export(finalist: Finalist, store: PictureStore, prepared: Prepared, run: RunDirectory) -> Artifact:
-    folder = run.models / finalist.id
-    state = {name: tensor.contiguous() for name, tensor in finalist.network.state_dict().items()}
-    with replacing(folder / "model.safetensors") as temporary:
-        temporary.write_bytes(save(state))
-    write_text(folder / "labels.txt", "\n".join(store.classes) + "\n")
-    artifact = export_onnx(
-        finalist.network,
-        folder / "model.onnx",
-        image_size=finalist.architecture.image_size,
-        labels=store.classes,
-        metadata={"split": prepared.split.hash},
-    )
-    rows = prepared.split.validation
-    spread = rows[np.linspace(0, len(rows) - 1, CHECKED_PICTURES).astype(np.int64)]
-    check_export(artifact, finalist.network, store.pictures[spread])
-    return artifact
-
-
-def _score(model_id: str, path: Path, store: PictureStore, prepared: Prepared) -> Iterator[PredictionBlock]:
-    classifier = OnnxClassifier(path, threads=usable_cores())
-    for part, rows in (("validation", prepared.split.validation), ("test", prepared.split.test)):
-        yield PredictionBlock(
-            model_id=model_id,
-            part=part,
-            picture_ids=[store.ids[row] for row in rows],
-            groups=[store.groups[row] for row in rows] if store.groups is not None else None,
-            labels=store.labels[rows],
-            logits=classifier.logits(store.pictures[rows]).astype(np.float16),
-        )
-
-
-def _record(
-    finalist: Finalist,
-    artifact: Artifact,
-    blocks: list[PredictionBlock],
-    costs: MisclassificationCosts | None,
-) -> ModelRecord:
-    return ModelRecord.model_validate(
-        {
-            "id": finalist.id,
-            "role": finalist.role,
-            "trial": finalist.trial.number if finalist.trial else None,
-            "twin_of": finalist.twin_of,
-            "model": finalist.architecture.label,
-            "image_size": finalist.architecture.image_size,
-            "architecture": finalist.architecture.resolved().model_dump(exclude_none=True),
-            "params": finalist.trial.params if finalist.trial else {},
-            "parameters": artifact.parameters,
-            "sha256": artifact.sha256,
-            "size_bytes": artifact.size_bytes,
-            "opset": artifact.opset,
-            "files": {"onnx": "model.onnx", "safetensors": "model.safetensors", "labels": "labels.txt"},
-            "epochs": finalist.epochs,
-            "parts": _parts(blocks, costs),
-        }
-    )
-
-
-def _parts(blocks: list[PredictionBlock], costs: MisclassificationCosts | None) -> list[PartMetrics]:
-    """Score each part; the calibration of the test part is corrected by what validation says."""
-    validation = next(block for block in blocks if block.part == "validation")
-    return [
-        part_metrics(block, calibration=validation if block.part == "test" else None, costs=costs)
-        for block in blocks
-    ]
+    write_predictions(run.predictions, [block for each in shipped for block in each.blocks])
+    return Shipment(records=[each.record for each in shipped], warnings=warnings)
 
 
 def measure(
     plan: SearchPlan, run: RunDirectory, advance: Callable[[int, int], None]
 ) -> list[BenchmarkRecord]:
     """Measure every exported file on the CPU, and on the GPU that trained it, alone on the machine."""
-    return benchmark_run(
+    rows = benchmark_run(
         run,
         devices=list(dict.fromkeys(["cpu", plan.device])),
         batches=(1,),
@@ -224,6 +146,10 @@ def measure(
         time_limit_s=MEASURE_SECONDS,
         advance=advance,
     )
+    on_cpu = {row.sha256: row for row in rows if row.device == "cpu"}
+    for record in run.model_records():
+        note_latency(run, record, on_cpu[record.sha256])
+    return rows
 
 
 def weak_teacher(models: list[ModelRecord]) -> list[str]:

@@ -128,11 +128,18 @@ def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -
         update_record(run, status="failed", finished=now())
         raise NoTrialCompletedError(_why_nothing(run))
     clock.begin("export")
-    models = ship(plan, prepared, search.job, run, listener.advance)
+    shipment = ship(plan, prepared, search.job, run, listener.advance)
     clock.begin("measure")
     rows = measure(plan, run, listener.advance)
     clock.end()
-    warnings = [*_rejections(prepared), *weak_teacher(models), *_untold(search), *warnings_of(plan.space)]
+    models = run.model_records()
+    warnings = [
+        *_rejections(prepared),
+        *weak_teacher(models),
+        *shipment.warnings,
+        *_untold(search),
+        *warnings_of(plan.space),
+    ]
     update_record(run, status="finished", finished=now(), phase_seconds=clock.seconds, warnings=warnings)
     return SearchResult(
         run=run,

@@ -56,7 +56,7 @@ class SearchSession:
         plan: SearchPlan,
         study: Study,
         run: RunDirectory,
-        costs: Callable[[Architecture], ArchitectureCost],
+        costs: Callable[[Architecture, str], ArchitectureCost],
         listener: TrialListener,
     ) -> None:
         self._plan = plan
@@ -127,7 +127,7 @@ class SearchSession:
             return None
         try:
             settings = self._plan.space.settings(asked.params)
-            cost = self._costs(settings.architecture)
+            cost = self._costs(settings.architecture, settings.precision)
         except HkbenchError as error:  # a combination that no check of the space had met
             self._refused += 1
             self._end_unbuilt(asked, str(error))
@@ -229,7 +229,7 @@ class SearchSession:
 
     def _end(self, number: int, state: State, reason: str | None) -> None:
         live = self._live.pop(number)
-        cost = self._costs(live.settings.architecture)
+        cost = self._costs(live.settings.architecture, live.settings.precision)
         measured = {**cost.objectives(), **{name: live.last[name] for name in METRICS if name in live.last}}
         objectives = self._plan.space.objectives
         values: dict[str, float | None] = {name: measured[name] for name in objectives if name in measured}

@@ -8,6 +8,7 @@ from hkbench.errors import UsageError, unknown
 from hkbench.models.activations import activations_in
 from hkbench.models.architecture import Architecture
 from hkbench.models.build import check, sketch
+from hkbench.models.counts import check_precision
 from hkbench.models.registry import entry_of
 from hkbench.training.loop import TrainingConfig
 from hkbench.training.losses import LossConfig, loss_config
@@ -21,7 +22,8 @@ class TrialSettings(Architecture):
     `weights` is auto (ImageNet's where they are at hand), none, imagenet, a file or hf-hub:owner/repository.
     `body_rate` multiplies the learning rate of the body, `layer_decay` that of each of its stages once more
     for every stage that comes after it. `gradual_epochs` wakes one more stage every so many epochs. `seed` is
-    added to the search's own.
+    added to the search's own. `precision` is that of the file that is shipped: its bytes, latency and, at the
+    end of the training, its answers are the trial's. What the steps compute in is up to `mixed_precision`.
     """
 
     weights: str = "auto"
@@ -46,6 +48,7 @@ class TrialSettings(Architecture):
     warmup_epochs: float = Field(default=0.5, ge=0)
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     mixed_precision: bool | None = None
+    precision: str = "fp32"
     compiled: bool = False
     seed: int = Field(default=0, ge=0)
 
@@ -118,6 +121,7 @@ def settings_of(values: dict[str, Any]) -> TrialSettings:
         ) from error
     check(settings.architecture, settings.unfreeze)
     _ = settings.loss_config
+    check_precision(settings.precision)
     check_optimizer(settings.optimizer_config)
     if settings.schedule not in SCHEDULES:
         raise unknown("schedule", settings.schedule, SCHEDULES)

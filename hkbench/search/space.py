@@ -11,6 +11,7 @@ from hkbench.data.augment import ViewPolicy
 from hkbench.errors import UsageError, unknown
 from hkbench.models.architecture import Architecture
 from hkbench.models.build import check
+from hkbench.models.counts import Precision, check_precision
 from hkbench.search.parameters import (
     CategoricalParameter,
     FloatParameter,
@@ -184,6 +185,10 @@ class Space(Strict):
         if sizes is None:
             raise UsageError("image_size must be a list of choices or int: pictures are decoded beforehand.")
         return sorted(int(size) for size in sizes)
+
+    def precisions(self) -> list[Precision]:
+        """Return every precision that a trial's file may have."""
+        return [check_precision(str(name)) for name in self._values("precision") or ("fp32",)]
 
     def may_need_teacher(self) -> bool:
         """Whether any trial may have a loss that reads a teacher."""

@@ -11,6 +11,7 @@ from hkbench.analysis.predictions import add_predictions
 from hkbench.errors import UsageError
 from hkbench.export.session import OnnxClassifier
 from hkbench.models.architecture import Architecture
+from hkbench.models.counts import check_precision
 from hkbench.shipping.bundle import Bundle, refuse_other, write_bundle
 from hkbench.shipping.float32 import (
     BOTH_PARTS,
@@ -23,7 +24,7 @@ from hkbench.shipping.float32 import (
 )
 from hkbench.shipping.gate import CollapsedError
 from hkbench.shipping.latency import with_latency
-from hkbench.shipping.narrow import check_precision, narrow_id, ship_narrow
+from hkbench.shipping.narrow import narrow_id, ship_narrow
 from hkbench.shipping.parts import Parts, parts_of_run, scoring_threads
 from hkbench.shipping.pick import Figures, figures_of, in_order, nothing_meets, rule_of
 from hkbench.shipping.tune import tune
@@ -189,7 +190,8 @@ def _of_trial(work: _Export, number: int) -> ModelRecord:
     trials = {trial.number: trial for trial in work.run.trials()}
     checkpoint = work.run.path / "checkpoints" / f"{number:05d}.pt"
     if number not in trials or not checkpoint.is_file():
-        models = ", ".join(str(each.trial) for each in work.run.model_records() if each.trial is not None)
+        numbers = sorted({each.trial for each in work.run.model_records() if each.trial is not None})
+        models = ", ".join(map(str, numbers))
         raise UsageError(
             f"{work.run.path} has nothing to export of trial {number}: neither a model nor a checkpoint. It "
             f"has models of the trials {models or '(none)'}."

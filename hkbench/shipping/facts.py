@@ -4,9 +4,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from hkbench.analysis.metrics import METRICS
 from hkbench.models.registry import entry_of
 from hkbench.store.records import TrialRecord
 
+ANY_HASH = "0" * 64
 CODE_LICENCE = "Apache-2.0"
 DATA_LICENCES = {"goods69": "CC0-1.0, CC-BY-3.0 (credits.csv of hkbench's goods69 names the creators)"}
 """Data sets that hkbench brings → what holds for their pictures. Of others it knows nothing."""
@@ -57,3 +59,22 @@ def file_metadata(
         "training": json.dumps(training, ensure_ascii=False, separators=(",", ":")),
         "licences": json.dumps(licences, ensure_ascii=False, separators=(",", ":")),
     }
+
+
+def typical_metadata(precision: str) -> dict[str, str]:
+    """Return metadata as long as that of a trained network's file, so that its bytes are known before."""
+    training = {
+        "epochs": 10, "loss": "kd", "weights": "imagenet", "unfreeze": "all", "optimizer": "muon",
+        "learning_rate": 0.0123456789012345, "weight_decay": 0.0001, "schedule": "cosine", "batch_size": 64,
+        "label_smoothing": 0.0, "seed": 0, "temperature": 4.0, "teacher": ANY_HASH[:12],
+        "loss_weights": {"hard": 0.1, "soft": 14.4},
+    }  # fmt: skip
+    licences = {"code": CODE_LICENCE, "pictures": DATA_LICENCES["goods69"], "weights": CODE_LICENCE}
+    found = file_metadata(
+        split_hash=ANY_HASH,
+        precision=precision,
+        source_sha256=ANY_HASH,
+        training=training,
+        licences=licences,
+    )
+    return {**found, "metrics": json.dumps({"validation": dict.fromkeys(METRICS, 0.12345)})}

@@ -61,7 +61,7 @@ def choose_int8(
         model: the float32 file, without metadata.
         float_logits: what it answers on validation, float32 (N, classes).
         parts: pictures to calibrate with and to score on.
-        advance: called with (recipes tried, recipes in all).
+        advance: called with (recipes tried, recipes in all) of each layout.
 
     Raises:
         UsageError: too few pictures to calibrate with.
@@ -70,14 +70,14 @@ def choose_int8(
     latencies = time_layouts(quantizer, model, parts.store.size)
     pictures, labels = parts.pictures("validation"), parts.labels("validation")
     ordered = by_speed({layout: latencies[layout] for layout in LAYOUTS})
-    total = sum(len(recipes_of(layout)) for layout in ordered)
     attempts: list[Attempt] = []
     for layout in ordered:
-        for recipe in recipes_of(layout):
+        recipes = recipes_of(layout)
+        for done, recipe in enumerate(recipes, start=1):
             attempts.append(
                 _attempt(quantizer, recipe, float_logits, pictures, labels, latency_ms=latencies[layout])
             )
-            advance(len(attempts), total)
+            advance(done, len(recipes))
         good = [each for each in attempts if each.recipe.layout == layout and passes(each.lost)]
         if good:
             break
@@ -122,7 +122,9 @@ def _logits(content: bytes, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     return session_logits(session, pictures, batch=SCORED_BATCH)
 
 
-def time_layouts(quantizer: Quantizer, model: onnx.ModelProto, image_size: int) -> dict[Layout | None, float]:
+def time_layouts(
+    quantizer: Quantizer, model: onnx.ModelProto, image_size: int, *, seconds: float = TIMED_SECONDS
+) -> dict[Layout | None, float]:
     """Return each layout's latency in ms at batch 1 with one thread, and the float32 model's under None.
 
     They take turns, so that whatever else the machine does falls on all alike.
@@ -130,7 +132,7 @@ def time_layouts(quantizer: Quantizer, model: onnx.ModelProto, image_size: int) 
     contents: dict[Layout | None, bytes] = {None: content_of(model)}
     for layout in LAYOUTS:
         contents[layout] = content_of(quantizer.quantized(Recipe(layout=layout)))
-    return timed_in_turns(contents, image_size, batch=1, seconds=TIMED_SECONDS)
+    return timed_in_turns(contents, image_size, batch=1, seconds=seconds)
 
 
 def by_speed(latencies: Mapping[Layout, float]) -> list[Layout]:

@@ -10,12 +10,13 @@ import onnx
 from numpy.typing import NDArray
 
 from hkbench.analysis.misclassification import MisclassificationCosts
-from hkbench.errors import UsageError, unknown
+from hkbench.errors import UsageError
 from hkbench.export.onnx import float_model
 from hkbench.export.quantize.half import halved
 from hkbench.export.quantize.stored import narrow_weights, unpacked_bytes
 from hkbench.export.session import OnnxClassifier
 from hkbench.models.classifier import Classifier
+from hkbench.models.counts import check_precision
 from hkbench.shipping.facts import file_metadata
 from hkbench.shipping.float32 import LABELS, ONNX, Shipped, blocks_of, scored_parts
 from hkbench.shipping.gate import MOST_LOST, CollapsedError, accuracy_lost, passes, said
@@ -26,9 +27,6 @@ from hkbench.store.atomic import write_text
 from hkbench.store.digest import sha256_of
 from hkbench.store.records import AccuracyLoss, ModelRecord, Quantization
 from hkbench.store.rundir import RunDirectory
-
-PRECISIONS = ("fp32", "fp16", "int8", "w8")
-"""fp16 is for GPUs; int8 computes in integers; w8 stores 8-bit weights and computes in float32."""
 
 Tune = Callable[[], tuple[Classifier, int]]
 """Trains the network on with its rounding simulated; returns it and the number of epochs."""
@@ -41,16 +39,6 @@ class _Narrow:
     model: onnx.ModelProto
     unpacked_bytes: int | None = None
     quantization: Quantization | None = None
-
-
-def check_precision(name: str) -> None:
-    """Refuse a precision that hkbench doesn't know.
-
-    Raises:
-        UsageError: names the ones that it knows.
-    """
-    if name not in PRECISIONS:
-        raise unknown("precision", name, PRECISIONS)
 
 
 def narrow_id(source: str, precision: str) -> str:

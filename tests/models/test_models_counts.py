@@ -47,14 +47,14 @@ def test_counts_of_a_net_that_is_counted_by_hand():
     biases = 4 + 4 + 5
     assert folded_parameters(network) == weights + biases
     assert weight_bytes(network, "fp32") == 4 * (weights + biases)
-    assert weight_bytes(network, "int8") == weights + 4 * biases + 4 * (4 + 4 + 5)
+    assert weight_bytes(network, "int8") == weights + 2 * biases + 2 * (4 + 4 + 5)
     assert macs(network, 8) == 4 * 3 * 9 * 8 * 8 + 4 * 9 * 4 * 4 + 4 * 5
 
 
 def test_a_norm_without_a_layer_before_it_keeps_its_parameters():
     before = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 1, bias=False))
     assert folded_parameters(before) == 2 * 3 + 12
-    assert weight_bytes(before, "int8") == 4 * 2 * 3 + 12 + 4 * 4
+    assert weight_bytes(before, "int8") == 2 * 2 * 3 + 12 + 2 * 4
 
 
 def test_a_norm_after_a_row_of_layers_belongs_to_the_last_of_them():

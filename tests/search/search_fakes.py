@@ -69,6 +69,10 @@ def tiny_plan(folder, **changes):
     return SearchPlan(space=space, out=folder / "run", **changes)
 
 
+def fake_costs(architecture, precision="fp32"):
+    return COSTS[architecture]
+
+
 class Heard:
     """A listener that keeps what it is told; like a terminal's, it can be neither copied nor pickled."""
 

@@ -1,7 +1,7 @@
 """The losses of a search: what its settings hand on, what its records hold, and the twin of any student."""
 
 import pytest
-from search_fakes import COSTS, SPACE, Heard, result_of, tiny_plan
+from search_fakes import SPACE, Heard, fake_costs, result_of, tiny_plan
 
 from hkbench.errors import UsageError
 from hkbench.search.finish import best_student, twin_of, twin_params
@@ -54,7 +54,7 @@ def test_records_hold_the_weight_of_each_term_and_the_twin_is_found(tmp_path):
     plan = tiny_plan(tmp_path, space=DECOUPLED)
     run = RunDirectory(plan.out)
     study = Study.open(run.path / "study.log", plan.space, seed=0)
-    session = SearchSession(plan, study, run, COSTS.__getitem__, Heard())
+    session = SearchSession(plan, study, run, fake_costs, Heard())
     for _ in range(2):
         number = session.next_trial().number
         session.on_end(number, result_of(number, 2))

@@ -2,7 +2,7 @@
 
 import optuna
 import pytest
-from search_fakes import COSTS, Heard, result_of, tiny_plan
+from search_fakes import COSTS, Heard, fake_costs, result_of, tiny_plan
 
 from hkbench.search.session import SearchSession
 from hkbench.search.study import Study
@@ -19,7 +19,7 @@ def opened(tmp_path):
         run = RunDirectory(plan.out)
         study = Study.open(run.path / "study.log", plan.space, seed=0)
         heard = Heard()
-        return SearchSession(plan, study, run, COSTS.__getitem__, heard), study, run, heard
+        return SearchSession(plan, study, run, fake_costs, heard), study, run, heard
 
     return open_
 
