@@ -103,7 +103,7 @@ class Costs:
         path = _cache_path(architecture, precision, network, self._classes, self._device)
         cost = read_kept(path, ArchitectureCost)
         if cost is None or (timed and cost.latency_ms is None):
-            cost = _measure(architecture, precision, self._classes, self._device if timed else None)
+            cost = predicted_cost(architecture, precision, self._classes, self._device if timed else None)
             atomic.write_text(path, cost.model_dump_json() + "\n")
         return cost
 
@@ -150,10 +150,18 @@ def _cache_path(
     return cache_dir() / "costs" / f"{key}.json"
 
 
-def _measure(
-    architecture: Architecture, precision: Precision, classes: tuple[str, ...], device: str | None
+def predicted_cost(
+    architecture: Architecture,
+    precision: Precision,
+    classes: tuple[str, ...],
+    device: str | None = None,
 ) -> ArchitectureCost:
-    """Export an untrained network and count it; where a device is told, measure the file's latency on it."""
+    """Return what an architecture will cost: its untrained network is exported and counted.
+
+    The file holds the same tensors, nodes and metadata as the one that is shipped after a training, so its
+    bytes are the trained one's but for the length of some numbers in its metadata. Where a device is told,
+    the file's latency is measured on it.
+    """
     network = build(architecture, classes=len(classes), seed=0)
     _set_apart(network)
     model = untrained(
