@@ -19,7 +19,7 @@ from hkbench.models.classifier import Classifier
 from hkbench.models.counts import check_precision
 from hkbench.shipping.facts import file_metadata
 from hkbench.shipping.float32 import LABELS, ONNX, Shipped, blocks_of, scored_parts
-from hkbench.shipping.gate import MOST_LOST, CollapsedError, accuracy_lost, passes, said
+from hkbench.shipping.gate import MOST_LOST, MOST_LOST_BY_CHANCE, CollapsedError, accuracy_lost, passes, said
 from hkbench.shipping.int8 import Advance, Choice, blamed, choose_int8
 from hkbench.shipping.parts import SCORED_BATCH, Parts, scoring_threads
 from hkbench.shipping.publish import publish
@@ -143,7 +143,7 @@ def _made(
     if precision == "w8":
         return _Narrow(model=narrow_weights(model), unpacked_bytes=unpacked_bytes(model))
     choice, epochs = choose_int8(model, float_logits, parts, advance), 0
-    if not choice.passed and tune is not None:
+    if choice.best.lost.estimate > MOST_LOST and tune is not None:
         network, epochs = tune()
         tuned = choose_int8(float_model(network, parts.store.size), float_logits, parts, advance)
         choice = Choice(
@@ -154,7 +154,8 @@ def _made(
             quantizer=tuned.quantizer,
         )
     if not choice.passed:
-        raise _collapsed(source, choice, parts, epochs)
+        refused = _collapsed if choice.best.lost.estimate > MOST_LOST else _unproven
+        raise refused(source, choice, parts, epochs)
     return _Narrow(
         model=choice.best.model,
         quantization=Quantization(
@@ -187,5 +188,14 @@ def _collapsed(source: ModelRecord, choice: Choice, parts: Parts, epochs: int) -
     )
 
 
+def _unproven(source: ModelRecord, choice: Choice, parts: Parts, _epochs: int) -> CollapsedError:
+    return CollapsedError(
+        f"{source.id} in int8 can't be shown to keep its accuracy: {len(parts.labels('validation')):,} "
+        f"pictures of the validation part say that it loses {said(choice.best.lost)}, and by chance it may lose "
+        f"{MOST_LOST_BY_CHANCE * 100:g} at most. Bring more pictures, or ship fp32, fp16 or w8."
+    )
+
+
 def _too_much(source: ModelRecord, precision: str, lost: AccuracyLoss) -> str | None:
-    return None if passes(lost) else f"{source.id} loses {said(lost)} of accuracy in {precision}"
+    kept = passes(lost) if precision == "int8" else lost.estimate <= MOST_LOST
+    return None if kept else f"{source.id} loses {said(lost)} of accuracy in {precision}"
