@@ -12,7 +12,11 @@ import typer
 import yaml
 
 from hkbench.cli.app import app, main
+from hkbench.models.architecture import Architecture
+from hkbench.models.build import build
 from hkbench.search.space_file import load_space
+from hkbench.shipping.timm_folder import write_timm_folder
+from hkbench.store.records import ModelRecord
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "results" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -55,6 +59,28 @@ def test_the_space_in_the_docs_is_valid(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(block, encoding="utf-8")
     assert load_space(str(path)).name == yaml.safe_load(block)["name"]
+
+
+def test_timm_opens_a_bundle_as_the_docs_say(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    (block,) = [text for language, text in BLOCK.findall(page) if language == "python"]
+    architecture = Architecture(model="household_s", image_size=64)
+    network = build(architecture, classes=3, seed=0)
+    record = ModelRecord(
+        id="trial-000",
+        role="student",
+        model=architecture.label,
+        image_size=64,
+        architecture=architecture.resolved().model_dump(exclude_none=True),
+        parameters=1,
+        sha256="",
+        size_bytes=1,
+    )
+    write_timm_folder(tmp_path / "goods", network, record, ("cup", "lamp", "towel"))
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(block, names)
+    assert names["network"].num_classes == 3
 
 
 @pytest.fixture

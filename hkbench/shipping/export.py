@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from hkbench.analysis.misclassification import MisclassificationCosts, parse_costs
 from hkbench.analysis.predictions import add_predictions
 from hkbench.errors import UsageError
+from hkbench.export.onnx import RejectedError
 from hkbench.export.session import OnnxClassifier
 from hkbench.models.architecture import Architecture
 from hkbench.models.counts import check_precision
@@ -22,7 +23,6 @@ from hkbench.shipping.float32 import (
     scored_parts,
     ship_float,
 )
-from hkbench.shipping.gate import CollapsedError
 from hkbench.shipping.latency import with_latency
 from hkbench.shipping.narrow import narrow_id, ship_narrow
 from hkbench.shipping.parts import Parts, parts_of_run, scoring_threads
@@ -252,19 +252,18 @@ def _picked(work: _Export) -> list[ModelRecord]:
     limit = rule.parse(text)
     students = candidates(work.run)
     found: list[Figures] = []
-    refused: CollapsedError | None = None
+    refused: RejectedError | None = None
     for source in in_order(rule, limit, [with_latency(work.run, each) for each in students]):
         try:
             record = _file(work, source, work.request.precisions[0])
-        except CollapsedError as error:
+            found.append(figures_of(record))
+            if rule.misses_by(found[-1], limit) <= 0:
+                others = [_file(work, source, precision) for precision in work.request.precisions[1:]]
+                return [record, *others]
+        except RejectedError as error:  # another network may do
             log.warning("%s", error)
             refused = error
-            continue
-        found.append(figures_of(record))
-        if rule.misses_by(found[-1], limit) <= 0:
-            others = [_file(work, source, precision) for precision in work.request.precisions[1:]]
-            return [record, *others]
-    if refused is not None and not found:
+    if refused is not None and (not found or rule.misses_by(found[-1], limit) <= 0):
         raise refused
     raise nothing_meets(rule, text, limit, found or [figures_of(each) for each in students])
 

@@ -4,14 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hkbench.analysis.intervals import paired_difference
-from hkbench.errors import HkbenchError
+from hkbench.export.onnx import RejectedError
 from hkbench.store.records import AccuracyLoss
 
 MOST_LOST = 0.005
 MOST_LOST_BY_CHANCE = 0.015
 
 
-class CollapsedError(HkbenchError):
+class CollapsedError(RejectedError):
     """A narrower file that lost too much to be shipped."""
 
 

@@ -10,7 +10,7 @@ from hkbench.analysis.predictions import PredictionBlock
 from hkbench.config import usable_cores
 from hkbench.data.build import build_stores
 from hkbench.data.sources import open_source
-from hkbench.data.splits import Split, load_split, shortened
+from hkbench.data.splits import SPLIT_SEED, Split, load_split, shortened
 from hkbench.data.store import PictureStore
 from hkbench.errors import UsageError
 from hkbench.export.session import OnnxClassifier
@@ -87,7 +87,9 @@ def parts_of_run(
     source = open_source(config.get("data", there.name), config.get("group_by"))
     stores = build_stores(source, sorted(sizes), advance=advance)
     whole = load_split(
-        next(iter(stores.values())), config.get("split", there.split.scheme), config.get("split_seed", 0)
+        next(iter(stores.values())),
+        config.get("split", there.split.scheme),
+        config.get("split_seed", SPLIT_SEED),
     )
     short = shortened(whole, there.split.train)
     split = next((each for each in (whole, short) if each.hash == there.split.hash), None)

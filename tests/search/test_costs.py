@@ -8,6 +8,7 @@ from hkbench.models.architecture import Architecture
 from hkbench.models.build import sketch
 from hkbench.search import costs as costs_module
 from hkbench.search.costs import Costs, broken_limits
+from hkbench.search.parameters import CategoricalParameter
 from hkbench.search.space import Limit
 
 SMALL, LARGE = COSTS.values()
@@ -96,5 +97,26 @@ def test_a_network_far_over_a_limit_is_refused_without_being_exported(tmp_path):
 
 def test_other_layers_under_the_same_name_have_another_key():
     wide = sketch(Architecture(model="household_m", image_size=32))
-    path = costs_module._cache_path(HOUSEHOLD, sketch(HOUSEHOLD), ("a", "b"), "cpu")
-    assert path != costs_module._cache_path(HOUSEHOLD, wide, ("a", "b"), "cpu")
+    path = costs_module._cache_path(HOUSEHOLD, "fp32", sketch(HOUSEHOLD), ("a", "b"), "cpu")
+    assert path != costs_module._cache_path(HOUSEHOLD, "fp32", wide, ("a", "b"), "cpu")
+
+
+def test_a_cost_belongs_to_its_precision_and_the_limit_is_held_against_it(tmp_path):
+    both = only_one(tmp_path, constraints={"artifact_bytes": {"at_most": 60_000}})
+    precision = {"type": "categorical", "choices": ["fp32", "int8"]}
+    both = both.model_copy(
+        update={
+            "parameters": {**both.parameters, "precision": CategoricalParameter.model_validate(precision)}
+        }
+    )
+    costs = Costs(both, ("a", "b"), "cpu")
+    costs.measure()
+    whole, narrow = costs.of(HOUSEHOLD), costs.of(HOUSEHOLD, "int8")
+    assert narrow.artifact_bytes < 0.5 * whole.artifact_bytes
+    assert (narrow.parameters, narrow.macs) == (whole.parameters, whole.macs)
+    assert narrow.latency_ms > 0
+    assert broken_limits(whole, both.constraints)
+    assert not broken_limits(narrow, both.constraints)
+    costs.refuse_impossible(both.constraints)
+    with pytest.raises(UsageError, match="household_s at 32 px in int8, with artifact_bytes"):
+        costs.refuse_impossible({"artifact_bytes": Limit(at_most=1_000)})

@@ -27,20 +27,9 @@ def place(tmp_path_factory):
     shop = draw_pictures(folder / "shop", each=40)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HKBENCH_CACHE", str(folder / "cache"))
-        flags = [
-            "train",
-            "--model",
-            "household_s",
-            "--data",
-            shop,
-            "--image-size",
-            32,
-            "--epochs",
-            8,
-            "--optimizer",
-            "muon",
-        ]
-        code = typed(patch, *flags, "--set", "batch_size=16", "--out", folder / "run")
+        flags = ["train", "--model", "household_s", "--data", shop, "--image-size", 32, "--epochs", 8]
+        flags += ["--optimizer", "muon", "--set", "batch_size=16", "--out", folder / "run"]
+        code = typed(patch, *flags)
     assert code == 0
     return folder
 

@@ -197,7 +197,7 @@ def test_a_point_of_which_no_network_can_be_made_fails_and_the_search_goes_on(tm
     run, heard = RunDirectory(plan.out), Heard()
     study = Study.open(run.path / "study.log", plan.space, seed=0)
     cost = next(iter(COSTS.values()))
-    session = SearchSession(plan, study, run, lambda _: cost, heard)
+    session = SearchSession(plan, study, run, lambda *_: cost, heard)
     while (ready := session.next_trial()) is not None:
         session.on_end(ready.number, result_of(ready.number, 1))
     states = {(trial.params["cut"], trial.params["unfreeze"]): trial.state for trial in run.trials()}
