@@ -1,6 +1,5 @@
 """The bytes of a file, as a search knows them before anything trains, against the file that is shipped."""
 
-import json
 import time
 from typing import Any
 
@@ -18,7 +17,7 @@ from hkbench.models.classifier import Classifier
 from hkbench.models.counts import weight_bytes
 from hkbench.models.registry import MODELS, entry_of
 from hkbench.search.costs import predicted_cost
-from hkbench.shipping.facts import file_metadata, licences_of
+from hkbench.shipping.facts import file_metadata, licences_of, metrics_text
 
 TARGET = 0.03
 QUICK = ("household_s", "efficientnet_lite0_cut2", "baseline_cnn", "squeezenet1_1")
@@ -99,7 +98,7 @@ def _shipped_bytes(model: Any, architecture: Architecture, precision: str) -> in
         architecture.label,
         size,
         CLASSES,
-        {**metadata, "metrics": json.dumps({"validation": {**metrics, "calibration_error": 0.01}})},
+        {**metadata, "metrics": metrics_text({**metrics, "calibration_error": 0.01})},
     )
     return len(content_of(narrow))
 

@@ -7,9 +7,9 @@ import typer
 from rich.table import Table
 
 from hkbench.benchmark.run import benchmark_run, parse_batches
-from hkbench.benchmark.shipped import shipped_teacher_file
 from hkbench.cli.console import out, print_json, progress
 from hkbench.errors import HkbenchError, IncompleteError
+from hkbench.shipping.teacher_file import shipped_teacher_file
 from hkbench.store.records import BenchmarkRecord, ModelRecord
 from hkbench.store.rundir import RunDirectory
 

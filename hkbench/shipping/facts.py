@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hkbench.analysis.metrics import METRICS
-from hkbench.models.registry import entry_of
-from hkbench.store.records import TrialRecord
+from hkbench.store.records import ModelRecord, TrialRecord
 
 ANY_HASH = "0" * 64
 CODE_LICENCE = "Apache-2.0"
@@ -32,6 +31,8 @@ def licences_of(data: str, model: str, weights: str | None) -> dict[str, str]:
     """Return the licences of the pictures, of hkbench's code, and of the weights that training began with."""
     found = {"code": CODE_LICENCE, "pictures": DATA_LICENCES.get(data, "not known to hkbench")}
     if weights == "imagenet":
+        from hkbench.models.registry import entry_of  # not with the module: it brings torch
+
         imagenet = entry_of(model).imagenet
         found["weights"] = imagenet.licence if imagenet is not None else "not stated"
     elif weights not in (None, "none"):
@@ -61,6 +62,24 @@ def file_metadata(
     }
 
 
+def metrics_text(validation: Mapping[str, float]) -> str:
+    """Return a file's metrics on validation as its metadata has them."""
+    return json.dumps({"validation": {name: round(value, 5) for name, value in validation.items()}})
+
+
+def metadata_of(record: ModelRecord, split_hash: str) -> dict[str, str]:
+    """Return the metadata of the file that a record belongs to, beside labels and preprocessing."""
+    validation = record.part("validation")
+    found = file_metadata(
+        split_hash=split_hash,
+        precision=record.precision,
+        source_sha256=record.source_sha256 or "",
+        training=record.training,
+        licences=record.licences,
+    )
+    return found | ({"metrics": metrics_text(validation.metrics)} if validation is not None else {})
+
+
 def typical_metadata(precision: str) -> dict[str, str]:
     """Return metadata as long as that of a trained network's file, so that its bytes are known before."""
     training = {
@@ -77,4 +96,4 @@ def typical_metadata(precision: str) -> dict[str, str]:
         training=training,
         licences=licences,
     )
-    return {**found, "metrics": json.dumps({"validation": dict.fromkeys(METRICS, 0.12345)})}
+    return {**found, "metrics": metrics_text(dict.fromkeys(METRICS, 0.12345))}

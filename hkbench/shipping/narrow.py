@@ -191,8 +191,8 @@ def _collapsed(source: ModelRecord, choice: Choice, parts: Parts, epochs: int) -
 def _unproven(source: ModelRecord, choice: Choice, parts: Parts, _epochs: int) -> CollapsedError:
     return CollapsedError(
         f"{source.id} in int8 can't be shown to keep its accuracy: {len(parts.labels('validation')):,} "
-        f"pictures of the validation part say that it loses {said(choice.best.lost)}, and by chance it may lose "
-        f"{MOST_LOST_BY_CHANCE * 100:g} at most. Bring more pictures, or ship fp32, fp16 or w8."
+        f"pictures of the validation part say that it loses {said(choice.best.lost)}, and by chance it may "
+        f"lose {MOST_LOST_BY_CHANCE * 100:g} at most. Bring more pictures, or ship fp32, fp16 or w8."
     )
 
 

@@ -1,7 +1,6 @@
 """A file gets its final name only once it has been found to be what it should be."""
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from hkbench.export.onnx import (
     reject,
 )
 from hkbench.export.session import OnnxClassifier
+from hkbench.shipping.facts import metrics_text
 from hkbench.shipping.parts import SCORED_BATCH, Parts, scoring_threads
 from hkbench.store.atomic import replacing
 from hkbench.store.environment import now
@@ -75,7 +75,7 @@ def publish(
     if not np.isfinite(logits).all():
         raise reject(waiting, "it gives logits that are no numbers")
     metrics = metrics_of(logits, labels)
-    _describe(model, name, parts, {**metadata, "metrics": json.dumps({"validation": _short(metrics)})})
+    _describe(model, name, parts, {**metadata, "metrics": metrics_text(metrics)})
     classifier = _write(model, waiting)
     singly = classifier.logits(pictures, batch=1)
     difference = None if expected is None else _refuse_other_logits((logits, singly), expected, waiting, name)
@@ -130,7 +130,3 @@ def _refuse_other_logits(
             f"where {allowed:.3g} is allowed",
         )
     return difference
-
-
-def _short(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 5) for name, value in metrics.items()}

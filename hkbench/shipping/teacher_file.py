@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from hkbench.config import cache_dir
+from hkbench.shipping.facts import metadata_of
 from hkbench.store.records import ModelRecord
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def _export(model: ModelRecord, path: Path) -> bool:
                 Path(temporary) / "model.onnx",
                 image_size=recipe.image_size,
                 labels=teacher.record.classes,
-                metadata={"split": teacher.record.split_hash},
+                metadata=metadata_of(model, teacher.record.split_hash),
             )
             if artifact.sha256 == model.sha256:
                 artifact.path.replace(path)

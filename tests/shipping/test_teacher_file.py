@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hkbench.benchmark.shipped import shipped_teacher_file
 from hkbench.export.onnx import export_onnx
+from hkbench.shipping.facts import metadata_of
+from hkbench.shipping.teacher_file import shipped_teacher_file
 from hkbench.store.records import ModelRecord
 from hkbench.training.teacher import load_teacher, shipped_folder
 
@@ -31,7 +32,7 @@ def test_the_very_file_of_a_run_is_made_again_and_kept(teachers: Path, tmp_path:
     teacher = load_teacher(folder, shipped=True)
     exported = export_onnx(
         teacher.network(), tmp_path / "of-a-run.onnx", image_size=96, labels=teacher.record.classes,
-        metadata={"split": teacher.record.split_hash},
+        metadata=metadata_of(model_record(""), teacher.record.split_hash),
     )  # fmt: skip
     path = shipped_teacher_file(model_record(exported.sha256))
     assert path == teachers / f"{exported.sha256}.onnx"
