@@ -1,10 +1,11 @@
-"""Networks that have learned to tell crops of two photographs apart, as float files: quick, but with answers."""
+"""Networks that have learned to tell crops of two photographs apart, as float files."""
 
 from functools import cache
 
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 import torch
 from photos import photos
 from torch import nn
@@ -27,6 +28,13 @@ ARCHITECTURES = {
     "efficientnet_lite0_cut2": Architecture(model="efficientnet_lite0_cut2", image_size=SIZE),
     "hard": HARD,
 }
+NAMES = [
+    "household_s",
+    "baseline_cnn",
+    "hard",
+    pytest.param("efficientnet_lite0_cut2", marks=pytest.mark.slow),
+]
+"""For parameters of a test; what takes longest is slow."""
 STEPS = 25
 
 

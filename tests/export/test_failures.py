@@ -54,7 +54,11 @@ def _without_torch_s_log():
 
 
 @pytest.mark.parametrize(
-    ("layer", "where"), [(Eigenvalues(), r"body\.1\.3"), (Wrapped(Eigenvalues()), r"body\.1\.3\.inner")]
+    ("layer", "where"),
+    [
+        pytest.param(Eigenvalues(), r"body\.1\.3", marks=pytest.mark.slow),
+        (Wrapped(Eigenvalues()), r"body\.1\.3\.inner"),
+    ],
 )
 def test_an_operator_that_onnx_lacks_is_named_with_its_layer(layer, where, tmp_path):
     network = small_classifier()

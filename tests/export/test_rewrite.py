@@ -1,10 +1,10 @@
-"""The float graph after streamlining: the same logits from fewer nodes, and nothing touched that only looks alike."""
+"""The float graph, streamlined: the same logits from fewer nodes; what only looks alike is left alone."""
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from taught import SIZE, float_file, logits_of, operators, taught
+from taught import NAMES, SIZE, float_file, logits_of, operators, taught
 
 from hkbench.export import onnx as exporting
 from hkbench.export.rewrite import streamline
@@ -31,11 +31,11 @@ def test_logits_stay_while_division_and_mean_go(raw):
     np.testing.assert_allclose(logits_of(found), expected, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", ["household_s", "baseline_cnn", "efficientnet_lite0_cut2"])
+@pytest.mark.parametrize("name", NAMES)
 def test_exported_files_are_streamlined(name):
     found = operators(float_file(name))
     assert not {"Div", "ReduceMean"} & set(found)
-    assert found.count("GlobalAveragePool") == 1
+    assert "GlobalAveragePool" in found
 
 
 def weights(*shape):
