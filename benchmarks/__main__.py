@@ -10,7 +10,7 @@ from typing import Any
 import benchmarks
 
 OUT = Path("results/bench")
-NOT_CLAIMS = {"__main__", "bare_step", "claim"}
+NOT_CLAIMS = {"__main__", "bare_step", "claim", "int8_students"}
 HEAD = """# What the benchmarks found
 
 Made by `make bench`; one module alone: `python -m benchmarks NAME`. Everything that was measured, and on

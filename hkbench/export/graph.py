@@ -64,6 +64,17 @@ class Graph:
         del self.proto.node[:]
         self.proto.node.extend(kept)
 
+    def sort(self) -> None:
+        """Put each node after those whose results it reads."""
+        made = {name for node in self.proto.node for name in node.output}
+        waiting, found, there = self.nodes, list[onnx.NodeProto](), set[str]()
+        while waiting:
+            ready = [node for node in waiting if there.issuperset(made.intersection(node.input))]
+            found += ready
+            there.update(name for node in ready for name in node.output)
+            waiting = [node for node in waiting if node not in ready]
+        self._replace(found)
+
     def drop_unused(self) -> None:
         """Drop nodes whose results nobody reads, and constants that no node reads."""
         while True:

@@ -37,7 +37,10 @@ def _fold_standard_deviation(graph: Graph) -> None:
             continue
         for taker in takers:
             weight = constants[taker.input[1]] / constants[division.input[1]].reshape(1, -1, 1, 1)
-            graph.store(taker.input[1], weight.astype(np.float32))
+            name = taker.input[1]
+            if len(graph.takers_of(name)) > 1:  # who shares the weights keeps them
+                name = taker.input[1] = f"{name}_of_{taker.output[0]}"
+            graph.store(name, weight.astype(np.float32))
             taker.input[0] = centred.output[0]
 
 

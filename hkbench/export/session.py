@@ -71,6 +71,8 @@ class OnnxClassifier:
                 f"{self.path} takes uint8 pictures of {wanted}, "
                 f"found {pictures.dtype} of {pictures.shape[1:]}."
             )
+        if not len(pictures):
+            return np.empty((0, len(self.labels)), dtype=np.float32)
         return session_logits(self._session, pictures, batch=batch)
 
 

@@ -9,6 +9,7 @@ from hkbench.store.records import AccuracyLoss
 
 MOST_LOST = 0.005
 MOST_LOST_BY_CHANCE = 0.015
+ROUNDING = 1e-9
 
 
 class CollapsedError(RejectedError):
@@ -29,7 +30,12 @@ def accuracy_lost(
 
 def passes(lost: AccuracyLoss) -> bool:
     """Whether a narrower file may take the float32 file's place."""
-    return lost.estimate <= MOST_LOST and lost.high <= MOST_LOST_BY_CHANCE
+    return keeps(lost) and lost.high <= MOST_LOST_BY_CHANCE
+
+
+def keeps(lost: AccuracyLoss) -> bool:
+    """Whether what was counted is within half a point, whatever chance may have to do with it."""
+    return lost.estimate <= MOST_LOST + ROUNDING
 
 
 def said(lost: AccuracyLoss) -> str:

@@ -19,7 +19,15 @@ from hkbench.models.classifier import Classifier
 from hkbench.models.counts import check_precision
 from hkbench.shipping.facts import file_metadata
 from hkbench.shipping.float32 import LABELS, ONNX, Shipped, blocks_of, scored_parts
-from hkbench.shipping.gate import MOST_LOST, MOST_LOST_BY_CHANCE, CollapsedError, accuracy_lost, passes, said
+from hkbench.shipping.gate import (
+    MOST_LOST,
+    MOST_LOST_BY_CHANCE,
+    CollapsedError,
+    accuracy_lost,
+    keeps,
+    passes,
+    said,
+)
 from hkbench.shipping.int8 import Advance, Choice, blamed, choose_int8
 from hkbench.shipping.parts import SCORED_BATCH, Parts, scoring_threads
 from hkbench.shipping.publish import publish
@@ -143,7 +151,7 @@ def _made(
     if precision == "w8":
         return _Narrow(model=narrow_weights(model), unpacked_bytes=unpacked_bytes(model))
     choice, epochs = choose_int8(model, float_logits, parts, advance), 0
-    if choice.best.lost.estimate > MOST_LOST and tune is not None:
+    if not keeps(choice.best.lost) and tune is not None:
         network, epochs = tune()
         tuned = choose_int8(float_model(network, parts.store.size), float_logits, parts, advance)
         choice = Choice(
@@ -154,7 +162,7 @@ def _made(
             quantizer=tuned.quantizer,
         )
     if not choice.passed:
-        refused = _collapsed if choice.best.lost.estimate > MOST_LOST else _unproven
+        refused = _unproven if keeps(choice.best.lost) else _collapsed
         raise refused(source, choice, parts, epochs)
     return _Narrow(
         model=choice.best.model,
@@ -197,5 +205,5 @@ def _unproven(source: ModelRecord, choice: Choice, parts: Parts, _epochs: int) -
 
 
 def _too_much(source: ModelRecord, precision: str, lost: AccuracyLoss) -> str | None:
-    kept = passes(lost) if precision == "int8" else lost.estimate <= MOST_LOST
+    kept = passes(lost) if precision == "int8" else keeps(lost)
     return None if kept else f"{source.id} loses {said(lost)} of accuracy in {precision}"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hkbench.analysis.metrics import metrics_of
 from hkbench.benchmark.artifact import file_bytes
+from hkbench.errors import UsageError
 from hkbench.export.onnx import (
     CHECKED_BATCHES,
     UNVERIFIED,
@@ -110,8 +111,12 @@ def _describe(model: onnx.ModelProto, name: str, parts: Parts, metadata: dict[st
 def _write(model: onnx.ModelProto, path: Path) -> OnnxClassifier:
     """Write a model and open the file that was written."""
     content = content_of(model)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    except UsageError:  # a full disk: nothing half-checked may stay
+        path.unlink(missing_ok=True)
+        raise
     classifier = OnnxClassifier(path, threads=scoring_threads())
     if classifier.sha256 != hashlib.sha256(content).hexdigest():
         raise reject(path, "what was read back is not what was written")

@@ -121,6 +121,7 @@ def test_the_peers_teacher_is_hkbenchs(teacher_and_plan):
 
 
 def test_a_step_trains_the_student_and_leaves_the_teacher(plan):
+    torch.manual_seed(0)
     trial = OnlineDistillation(CONFIG, plan, PeerSettings(workers=0, threads=1, channels_last=True, cpus=1))
     before = {name: tensor.clone() for name, tensor in trial.teacher.state_dict().items()}
     inputs, labels = next(iter(trial.train_loader))

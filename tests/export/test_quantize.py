@@ -267,11 +267,6 @@ def test_float16_takes_and_gives_float32(name: str):
     assert len(content_of(model)) < 0.56 * len(float_content(name))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=onnx.checker.ValidationError,
-    reason="the converter puts the cast of the pictures after the node that reads it",
-)
 def test_a_float16_file_is_valid():
     onnx.checker.check_model(halved(float_file("baseline_cnn")), full_check=True)
 

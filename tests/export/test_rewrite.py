@@ -128,9 +128,6 @@ def test_another_division_stays():
     check_same(model_of(nodes, constants, [2, 4, 4]), left=("Div",))
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="weights are divided in place, for whoever else reads them"
-)
 def test_weights_that_a_later_convolution_shares_stay():
     nodes = normalised(
         helper.make_node("Conv", ["normal", "w"], ["one"]),

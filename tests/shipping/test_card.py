@@ -77,6 +77,7 @@ def records(old) -> list[ModelRecord]:
     )
     quantized = Quantization(
         recipe={"activations": "u8", "float_stem": True, "calibrator": "minmax"},
+        label="U8S8, float stem, per channel, minmax",
         pictures=512,
         tuned_epochs=3,
         float_latency_ms=0.16,

@@ -14,6 +14,7 @@ from hkbench.export.graph import LOGITS, PICTURES, Graph
 
 SMALLEST_VECTOR = 8
 SMALLEST_TENSOR = 64
+LARGEST_HALF = float(np.finfo(np.float16).max)
 DIGITS = string.digits + string.ascii_letters
 SLIDING = {"Conv", "MaxPool", "AveragePool"}
 UNSAID = {"strides": {1}, "dilations": {1}, "pads": {0}}
@@ -39,8 +40,12 @@ def compact(model: onnx.ModelProto) -> None:
 
 
 def _halve(graph: Graph) -> None:
-    """Keep float constants as float16: vectors together, larger tensors one by one."""
-    floats = {name: values for name, values in graph.constants().items() if values.dtype == np.float32}
+    """Keep float constants that float16 can hold as such: vectors together, larger tensors one by one."""
+    floats = {
+        name: values
+        for name, values in graph.constants().items()
+        if values.dtype == np.float32 and np.abs(values).max(initial=0) <= LARGEST_HALF
+    }
     vectors = [name for name, values in floats.items() if values.ndim == 1 and values.size >= SMALLEST_VECTOR]
     tensors = [name for name, values in floats.items() if values.ndim > 1 and values.size >= SMALLEST_TENSOR]
     made: list[onnx.NodeProto] = []

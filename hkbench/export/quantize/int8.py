@@ -19,11 +19,9 @@ from hkbench.export.quantize.compact import compact
 from hkbench.export.quantize.hard_sigmoid import saturate, split_hard_swish
 from hkbench.export.quantize.recipe import Calibrator, Recipe
 from hkbench.export.quantize.stem import hold_pooling, stem_nodes
-from hkbench.export.quantize.stored import WEIGHED, store_weights
+from hkbench.export.quantize.stored import WEIGHED, rounded_up, store_weights
 
 OPERATORS = sorted({*QDQRegistry, *QLinearOpsRegistry})
-SMALLEST_SCALE = np.float16(2**-14)
-"""The least float16 that still has all its digits; weights under 127 times this are as good as zero."""
 
 
 class Quantizer:
@@ -57,6 +55,7 @@ class Quantizer:
         """Return the int8 file of a recipe, as small as it gets."""
         model = self.readable(recipe)
         store_weights(model)
+        _leave_out_zeros(model)
         compact(model)
         return model
 
@@ -111,17 +110,26 @@ def _round_scales(model: onnx.ModelProto, weights: dict[str, NDArray[Any]]) -> N
         if weight not in weights or constants[node.input[1]].ndim != 1:
             continue
         (axis,) = [each.i for each in node.attribute if each.name == "axis"]
-        scale = _rounded_up(constants[node.input[1]])
+        scale = rounded_up(constants[node.input[1]])
         shape = [-1 if place == axis else 1 for place in range(weights[weight].ndim)]
         steps = np.round(weights[weight] / scale.astype(np.float32).reshape(shape))
         graph.store(node.input[1], scale.astype(np.float32))
         graph.store(node.input[0], np.asarray(np.clip(steps, -127, 127), np.int8))
 
 
-def _rounded_up(scale: NDArray[np.float32]) -> NDArray[np.float16]:
-    near = scale.astype(np.float16)
-    above: NDArray[np.float16] = np.where(near < scale, np.nextafter(near, np.float16(np.inf)), near)
-    return np.maximum(above, SMALLEST_SCALE)
+def _leave_out_zeros(model: onnx.ModelProto) -> None:
+    """Leave out the zero points of convolutions' weights, which are 0, as they are where none is given.
+
+    Those of a Gemm's stay: ONNX Runtime has no integer kernel for one without.
+    """
+    graph = Graph(model)
+    constants = graph.constants()
+    for node in graph.proto.node:
+        if node.op_type != "DequantizeLinear" or len(node.input) < 3 or node.input[0] not in constants:
+            continue
+        readers = {reader.op_type for reader in graph.takers_of(node.output[0])}
+        if readers == {"Conv"} and not constants[node.input[2]].any():
+            del node.input[2]
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from hkbench.export.quantize.compact import compact
 LARGEST = 127
 WEIGHED = ("Conv", "Gemm", "MatMul")
 SMALLEST = 64
+SMALLEST_SCALE = np.float16(2**-14)
+"""The least float16 that still has all its digits; weights under 127 times this are as good as zero."""
 
 
 def narrow_weights(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -50,9 +52,16 @@ def unpacked_bytes(model: onnx.ModelProto) -> int:
     return sum(values.nbytes for values in Graph(model).constants().values())
 
 
+def rounded_up(scale: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Return scales as float16, which is how they are stored, none of them less than it was."""
+    near = scale.astype(np.float16)
+    above: NDArray[np.float16] = np.where(near < scale, np.nextafter(near, np.float16(np.inf)), near)
+    return np.maximum(above, SMALLEST_SCALE)
+
+
 def _stored(graph: Graph, name: str, weight: NDArray[np.float32], axis: int) -> list[onnx.NodeProto]:
     others = tuple(place for place in range(weight.ndim) if place != axis)
-    scale = np.maximum(np.abs(weight).max(axis=others, keepdims=True) / LARGEST, np.float32(1e-12))
+    scale = rounded_up(np.abs(weight).max(axis=others, keepdims=True) / LARGEST).astype(np.float32)
     graph.store(f"{name}_narrow", np.round(weight / scale).astype(np.int8))
     graph.store(f"{name}_scale", scale)
     wide = f"{name}_wide"
