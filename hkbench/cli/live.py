@@ -35,7 +35,8 @@ def point_text(settings: TrialSettings) -> str:
     """Return the searched part of a trial's settings in a few words."""
     taught = _taught_text(settings.loss_config)
     optimizer = f"{settings.optimizer} {settings.learning_rate:.3g}"
-    return f"{settings.architecture.label} {settings.image_size}px, {taught}, {optimizer}"
+    precision = "" if settings.precision == "fp32" else f" {settings.precision}"
+    return f"{settings.architecture.label} {settings.image_size}px{precision}, {taught}, {optimizer}"
 
 
 def _taught_text(loss: LossConfig) -> str:

@@ -56,11 +56,11 @@ TELEMETRY_COLUMNS = [
 class LoadedRun:
     """What a run left. A part that is missing is an empty table; a value that is missing is NaN or None.
 
-    `error` is 1 − accuracy, a share. In `trials` it is of the validation part, in `models` of `part`,
-    the one part that all float32 models have: test where each has it, else validation. A narrower file that
-    was exported later has no test error unless that was asked for. `path` is where the run
-    lies, as its reader was told it, for commands. `rankings` are of the parameters whose choices were tried
-    with several seeds.
+    `error` is 1 − accuracy, a share. In `trials` it is of the validation part, and of the exported file where
+    there is one; in `models` it is of `part`, the one part that all float32 models have: test where each has
+    it, else validation. A narrower file that was exported later has no test error unless that was asked for.
+    `path` is where the run lies, as its reader was told it, for commands. `rankings` are of the parameters
+    whose choices were tried with several seeds.
     """
 
     path: str
@@ -88,7 +88,7 @@ def load_run(directory: RunDirectory) -> LoadedRun:
     return LoadedRun(
         path=directory.path.as_posix(),
         run=run,
-        trials=_trials(trials, run.objectives),
+        trials=_trials(trials, run.objectives, models),
         epochs=_table([_epoch(row) for row in directory.epochs()], EPOCH_COLUMNS, ["accuracy"]),
         models=_table([_model(model, part) for model in models], MODEL_COLUMNS, MODEL_NUMBERS),
         part=part,
@@ -115,21 +115,32 @@ def _table(rows: list[dict[str, Any]], columns: list[str], numbers: list[str]) -
     return pd.DataFrame(rows, columns=pd.Index(columns)).astype(dict.fromkeys(numbers, float))
 
 
-def _trials(records: list[TrialRecord], objectives: dict[str, Any]) -> pd.DataFrame:
-    table = _table([_trial(record) for record in records], TRIAL_COLUMNS, TRIAL_NUMBERS)
+def _trials(
+    records: list[TrialRecord], objectives: dict[str, Any], models: list[ModelRecord]
+) -> pd.DataFrame:
+    files = {(model.trial, model.precision): model for model in models}
+    rows = [
+        _trial(record, files.get((record.number, record.settings.get("precision", "fp32"))))
+        for record in records
+    ]
+    table = _table(rows, TRIAL_COLUMNS, TRIAL_NUMBERS)
     table["feasible"] = table["feasible"].astype(bool)
     table["frontier"] = table["number"].isin(frontier_numbers(records, objectives))
     return table
 
 
-def _trial(record: TrialRecord) -> dict[str, Any]:
+def _trial(record: TrialRecord, file: ModelRecord | None) -> dict[str, Any]:
+    """Return a trial's row; what it was exported as, if it was, tells its accuracy and its bytes."""
     accuracy = record.values.get("accuracy", record.metrics.get("accuracy"))
+    validation = None if file is None else _part(file, "validation")
+    if validation is not None:
+        accuracy = validation.metrics["accuracy"]
     return record.model_dump(include=set(TRIAL_COLUMNS)) | {
         "optimizer": record.settings.get("optimizer"),
         "learning_rate": record.settings.get("learning_rate"),
         "accuracy": accuracy,
         "error": None if accuracy is None else 1 - accuracy,
-        "artifact_bytes": record.values.get("artifact_bytes"),
+        "artifact_bytes": record.values.get("artifact_bytes") if file is None else file.size_bytes,
         "latency_ms": record.values.get("latency_ms"),
         "seconds": record.usage.seconds if record.usage else None,
         "feasible": all(violation <= 0 for violation in record.constraints.values()),

@@ -9,11 +9,15 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hkbench.export.onnx import check_export, export_onnx
+from hkbench.export.onnx import check_export, content_of, described, export_onnx, float_model
+from hkbench.export.quantize.int8 import Quantizer
+from hkbench.export.quantize.recipe import Layout, Recipe
 from hkbench.models.architecture import Architecture
 from hkbench.models.build import build, sketch
 from hkbench.models.classifier import Classifier, parameter_count
 from hkbench.models.registry import MODELS, entry_of
+from hkbench.search.costs import predicted_cost
+from hkbench.shipping.facts import typical_metadata
 
 CLASSES = 5
 FOREIGN = (
@@ -40,6 +44,27 @@ QUICK = {
 )
 def _name(request) -> str:
     return request.param
+
+
+LARGE = {"densenet121", "inception_v3", "timm/vit_tiny_patch16_224", "torchvision/shufflenet_v2_x0_5"}
+
+
+def pytest_generate_tests(metafunc):
+    """Run a test of precisions over the registry: in CI, in int8, over the small ones of `QUICK`."""
+    if "precision" not in metafunc.fixturenames:
+        return
+    cases = [(name, precision) for name in (*sorted(MODELS), *FOREIGN) for precision in ("fp32", "int8")]
+    metafunc.parametrize(
+        ("name", "precision"),
+        [
+            pytest.param(
+                name,
+                precision,
+                marks=[] if name in QUICK - LARGE and precision == "int8" else pytest.mark.slow,
+            )
+            for name, precision in cases
+        ],
+    )
 
 
 def usual_size(name: str) -> int:
@@ -143,6 +168,22 @@ def test_the_exported_file_gives_the_networks_logits(name: str, tmp_path):
     artifact = export_onnx(network, tmp_path / "model.onnx", image_size=size, labels=labels, metadata={})
     shown = np.random.default_rng(0).integers(0, 256, (33, 3, size, size), dtype=np.uint8)
     assert check_export(artifact, network, shown) >= 0
+
+
+def test_its_bytes_are_known_before_it_is_trained(name: str, precision: str):
+    """In int8 the smaller ones alone are for CI: half a minute goes into quantising a large one."""
+    size = usual_size(name)
+    labels = tuple(str(number) for number in range(CLASSES))
+    architecture = Architecture(model=name, image_size=size)
+    predicted = predicted_cost(architecture, precision, labels).artifact_bytes
+    network = made(name, seed=3)
+    one_step(network, size)
+    model = float_model(network.eval(), size)
+    if precision == "int8":
+        shown = np.random.default_rng(0).integers(0, 256, (64, 3, size, size), dtype=np.uint8)
+        model = Quantizer(model, shown).quantized(Recipe(layout=Layout(float_stem=True)))
+    described(model, architecture.label, size, labels, typical_metadata(precision))
+    assert predicted == pytest.approx(len(content_of(model)), rel=0.03)
 
 
 def test_a_new_classifier_keeps_the_body(name: str):
