@@ -114,10 +114,15 @@ def test_the_map_compares_with_the_twin_alone(make_run: MakeRun) -> None:
     assert "Without a teacher (trial #" in chart(run, "temperature_alpha").sentence
 
 
-def test_the_frontier_shows_each_trial_with_values_once(finished_run: RunDirectory) -> None:
+def test_the_frontier_shows_each_trial_with_values_once_and_its_file_where_there_is_one(
+    finished_run: RunDirectory,
+) -> None:
     points = [trace for trace in traces(finished_run, "frontier", "scatter") if trace.mode == "markers"]
     drawn = sorted(y for trace in points if trace.name != "teacher" for y in trace.y)
-    known = [trial.values["accuracy"] for trial in finished_run.trials() if trial.values["accuracy"]]
+    files = {model.trial: model.accuracy("validation") for model in finished_run.model_records()}
+    trials = [trial for trial in finished_run.trials() if trial.values["accuracy"]]
+    known = [files.get(trial.number, trial.values["accuracy"]) for trial in trials]
+    assert files.keys() & {trial.number for trial in trials}
     assert drawn == pytest.approx(sorted(100 * (1 - accuracy) for accuracy in known))
     assert chart(finished_run, "frontier").figure.layout.xaxis.type == "log"
 
