@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save
 from hkbench.analysis.evaluation import part_metrics
 from hkbench.analysis.misclassification import MisclassificationCosts
 from hkbench.analysis.predictions import PredictionBlock
-from hkbench.errors import UsageError
 from hkbench.export.onnx import OPSET, float_model, torch_logits
 from hkbench.export.session import OnnxClassifier
 from hkbench.models.architecture import Architecture
@@ -189,17 +188,3 @@ def scored_parts(
         part_metrics(block, calibration=validation if block.part == "test" else None, costs=costs)
         for block in blocks
     ]
-
-
-def float_record(run: RunDirectory, wanted: str) -> ModelRecord:
-    """Return the record of a float32 model of a run by its id.
-
-    Raises:
-        UsageError: the run has no such model; those that it has are named.
-    """
-    records = [each for each in run.model_records() if each.precision == "fp32"]
-    found = next((each for each in records if each.id == wanted), None)
-    if found is None:
-        there = ", ".join(each.id for each in records) or "none"
-        raise UsageError(f"{run.path} has no float32 model '{wanted}'; it has {there}.")
-    return found

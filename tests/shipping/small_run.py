@@ -147,3 +147,8 @@ def without_waiting(monkeypatch):
     monkeypatch.setattr(
         int8, "timed_in_turns", lambda contents, size, **_: timed_in_turns(contents, size, seconds=0.0)
     )
+
+
+def float_record(run, wanted):
+    """Return the record of a float32 model of a run."""
+    return next(each for each in run.model_records() if (each.id, each.precision) == (wanted, "fp32"))

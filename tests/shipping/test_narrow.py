@@ -5,7 +5,17 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from small_run import LAYER, export_once, finalist, parts_in, run_in, trained, with_outlier, without_waiting
+from small_run import (
+    LAYER,
+    export_once,
+    finalist,
+    float_record,
+    parts_in,
+    run_in,
+    trained,
+    with_outlier,
+    without_waiting,
+)
 from training_fakes import CLASSES
 
 from hkbench.errors import UsageError
@@ -15,7 +25,7 @@ from hkbench.export.quantize.stored import unpacked_bytes
 from hkbench.export.session import OnnxClassifier
 from hkbench.models.counts import check_precision
 from hkbench.shipping import int8, narrow
-from hkbench.shipping.float32 import float_record, ship_float
+from hkbench.shipping.float32 import ship_float
 from hkbench.shipping.gate import CollapsedError
 from hkbench.shipping.narrow import narrow_id, ship_narrow
 from hkbench.shipping.parts import Parts

@@ -16,6 +16,7 @@ from small_run import (
     export_once,
     finalist,
     float_model_of,
+    float_record,
     parts_in,
     run_in,
     trained,
@@ -26,7 +27,7 @@ from hkbench.errors import UsageError
 from hkbench.export.onnx import RejectedError, content_of, torch_logits
 from hkbench.export.session import OnnxClassifier
 from hkbench.shipping.facts import file_metadata
-from hkbench.shipping.float32 import float_record, kept_network, ship_float
+from hkbench.shipping.float32 import kept_network, ship_float
 from hkbench.shipping.parts import Parts
 from hkbench.shipping.publish import publish
 from hkbench.store.digest import sha256_of
@@ -258,8 +259,3 @@ def test_answers_are_kept_of_the_parts_that_are_read(parts, network, tmp_path, m
     assert [part.part for part in shipped.record.parts] == ["validation"]
     (block,) = shipped.blocks
     assert block.picture_ids == [parts.store.ids[row] for row in parts.rows("validation")]
-
-
-def test_a_run_names_the_models_that_it_has(run):
-    with pytest.raises(UsageError, match="no float32 model 'trial-9'; it has trial-003"):
-        float_record(run, "trial-9")
