@@ -77,8 +77,7 @@ def _ordered(loaded: LoadedRun) -> pd.DataFrame:
 
 
 def _label(row: dict[str, Any]) -> str:
-    precision = "" if row["precision"] == "fp32" else f" {row['precision']}"
-    return f"{_role(row)}: {row['model']}{precision}"
+    return f"{_role(row)}: {row['model']}"
 
 
 def _role(row: dict[str, Any]) -> str:
