@@ -19,12 +19,11 @@ from benchmarks.int8_students import (
     open_student,
     this_machine,
 )
-from hkbench.export.graph import PICTURES
 from hkbench.export.onnx import content_of
 from hkbench.export.quantize.calibrate import FEWEST_PICTURES
 from hkbench.export.quantize.int8 import Quantizer
 from hkbench.export.quantize.recipe import LAYOUTS, Recipe
-from hkbench.export.session import open_session
+from hkbench.export.session import PICTURES, open_session
 from hkbench.models.architecture import Architecture
 from hkbench.models.build import build
 from hkbench.shipping.int8 import by_speed, time_layouts

@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import onnxruntime
 
-from hkbench.export.graph import PICTURES
-from hkbench.export.session import open_session
+from hkbench.export.session import PICTURES, open_session
 
 FEWEST_ROUNDS = 8
 Key = TypeVar("Key", bound=Hashable)

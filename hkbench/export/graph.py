@@ -8,9 +8,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-PICTURES = "pictures"
-LOGITS = "logits"
-
 
 class Graph:
     """An ONNX graph that is being rewritten in place.

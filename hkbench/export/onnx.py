@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from hkbench.data.decode import DECODER
 from hkbench.errors import HkbenchError
 from hkbench.export.failures import explained
-from hkbench.export.graph import LOGITS, PICTURES
 from hkbench.export.rewrite import streamline
-from hkbench.export.session import OnnxClassifier
+from hkbench.export.session import LOGITS, PICTURES, OnnxClassifier
 from hkbench.models.classifier import Classifier, parameter_count
 from hkbench.models.counts import fused
 from hkbench.store.atomic import replacing

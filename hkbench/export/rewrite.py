@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from hkbench.export.graph import PICTURES, Graph, attribute
+from hkbench.export.graph import Graph, attribute
+from hkbench.export.session import PICTURES
 
 
 def streamline(model: onnx.ModelProto) -> None:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from hkbench.errors import UsageError
-from hkbench.export.graph import LOGITS, PICTURES
 
 UNREADABLE = (
     failures.Fail,
@@ -23,6 +22,7 @@ UNREADABLE = (
     failures.RuntimeException,
 )
 ERRORS_ONLY = 3
+PICTURES, LOGITS = "pictures", "logits"
 
 
 class OnnxClassifier:

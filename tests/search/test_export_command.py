@@ -195,7 +195,7 @@ def test_a_full_disk_leaves_no_bundle(run, monkeypatch, capfd):
 
 
 def test_a_collapse_is_refused_with_the_layers_to_blame(run, monkeypatch, capfd):
-    monkeypatch.setattr(narrow, "MOST_LOST", -2.0)
+    monkeypatch.setattr(narrow, "keeps", lambda lost: False)
     monkeypatch.setattr("hkbench.shipping.int8.passes", lambda lost: False)
     flags = ("--trial", 0, "--precision", "int8", "--no-tune")
     assert typed(monkeypatch, "export", run.path, *flags) == 1

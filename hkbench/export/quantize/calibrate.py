@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
 
 from hkbench.errors import UsageError
-from hkbench.export.graph import PICTURES
 from hkbench.export.quantize.recipe import Calibrator
+from hkbench.export.session import PICTURES
 
 FEWEST_PICTURES = 64
 BATCH = 32

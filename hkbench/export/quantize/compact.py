@@ -10,7 +10,8 @@ import string
 import numpy as np
 import onnx
 
-from hkbench.export.graph import LOGITS, PICTURES, Graph
+from hkbench.export.graph import Graph
+from hkbench.export.session import LOGITS, PICTURES
 
 SMALLEST_VECTOR = 8
 SMALLEST_TENSOR = 64

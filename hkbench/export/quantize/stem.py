@@ -3,7 +3,8 @@
 import numpy as np
 import onnx
 
-from hkbench.export.graph import PICTURES, Graph
+from hkbench.export.graph import Graph
+from hkbench.export.session import PICTURES
 
 STEM = {"Sub", "Conv", "Relu", "Clip", "HardSigmoid", "Sigmoid", "Mul", "MaxPool", "BatchNormalization"}
 
