@@ -14,11 +14,11 @@ from benchmarks.int8_students import (
     Student,
     chosen,
     float_logits,
-    in_turns,
     open_parts,
     open_student,
     this_machine,
 )
+from hkbench.benchmark.turns import in_turns
 from hkbench.export.onnx import content_of
 from hkbench.export.quantize.calibrate import FEWEST_PICTURES
 from hkbench.export.quantize.int8 import Quantizer

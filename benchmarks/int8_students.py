@@ -1,17 +1,13 @@
-"""What the int8 benchmarks share: six trained students, their int8 files, and calls timed in turns.
+"""What the int8 benchmarks share: six trained students, their int8 files, and what machine it is.
 
 The students' files were exported before float graphs were streamlined, so each is streamlined here, and the
 float32 file that int8 is compared with is the one that today's export would write.
 """
 
-import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import onnx
@@ -26,7 +22,6 @@ from hkbench.export.onnx import RejectedError, allowed_difference, content_of
 from hkbench.export.quantize.recipe import Layout, Recipe, recipes_of
 from hkbench.export.rewrite import streamline
 from hkbench.export.session import open_session, session_logits
-from hkbench.shipping import int8
 from hkbench.shipping.facts import file_metadata, licences_of, training_of
 from hkbench.shipping.gate import accuracy_lost, said
 from hkbench.shipping.int8 import Choice, choose_int8
@@ -49,7 +44,6 @@ STUDENTS = {
 }
 """Name → run directory, the smallest first."""
 QUICK_STUDENTS = 3
-FEWEST_ROUNDS = 8
 VNNI = {"avx512_vnni", "avx_vnni"}
 
 
@@ -148,10 +142,8 @@ def chosen(student: Student, logits: NDArray[np.float32], parts: Parts, *, quick
 
     `logits` are what the float32 model answers on validation: float32 (N, classes).
     """
-    if not quick:
-        return choose_int8(student.model, logits, parts, _no_advance)
-    with _likeliest_alone():
-        return choose_int8(student.model, logits, parts, _no_advance)
+    recipes = _likeliest_alone if quick else None
+    return choose_int8(student.model, logits, parts, _no_advance, recipes=recipes)
 
 
 def shipped(student: Student, parts: Parts, folder: Path, *, quick: bool = False) -> Pair:
@@ -223,18 +215,6 @@ def loss_of(before: NDArray[np.float32], after: NDArray[np.float32], parts: Part
     return accuracy_lost(before, after, parts.labels("validation"))
 
 
-def in_turns(calls: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """Return the median time in ms of each call; they take turns for at least so many seconds in all."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    begun = time.perf_counter()
-    while time.perf_counter() - begun < seconds or min(map(len, times.values())) <= FEWEST_ROUNDS:
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            times[name].append((time.perf_counter() - started) * 1e3)
-    return {name: statistics.median(found[1:]) for name, found in times.items()}  # the first is cold
-
-
 def this_machine() -> dict[str, Any]:
     """Return what an int8 figure belongs to: the machine, ONNX Runtime and whether the processor has VNNI."""
     facts = machine(threads=1)
@@ -253,14 +233,6 @@ def _no_advance(_: int, __: int) -> None:
     """Nobody watches a benchmark's progress."""
 
 
-@contextmanager
-def _likeliest_alone() -> Iterator[None]:
-    """Let `choose_int8` try a sixth of its recipes: the slower calibrators take most of its time."""
-
-    def fewer(layout: Layout) -> list[Recipe]:
-        return [
-            recipe for recipe in recipes_of(layout) if recipe.per_channel and recipe.calibrator == "minmax"
-        ]
-
-    with patch.object(int8, "recipes_of", fewer):
-        yield
+def _likeliest_alone(layout: Layout) -> list[Recipe]:
+    """Return a sixth of a layout's recipes: the slower calibrators take most of the time."""
+    return [recipe for recipe in recipes_of(layout) if recipe.per_channel and recipe.calibrator == "minmax"]

@@ -2,11 +2,11 @@
 
 import statistics
 import time
-from collections.abc import Hashable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
-import onnxruntime
 
 from hkbench.export.session import PICTURES, open_session
 
@@ -30,15 +30,18 @@ def timed_in_turns(
     """
     noise = np.random.default_rng(0).random((batch, 3, image_size, image_size), dtype=np.float32)
     sessions = {key: open_session(content, threads=threads) for key, content in contents.items()}
-    times: dict[Key, list[float]] = {key: [] for key in sessions}
+    return in_turns(
+        {key: partial(session.run, None, {PICTURES: noise}) for key, session in sessions.items()}, seconds
+    )
+
+
+def in_turns(calls: Mapping[Key, Callable[[], object]], seconds: float) -> dict[Key, float]:
+    """Return the median time in ms of each call; they take turns for at least so many seconds in all."""
+    times: dict[Key, list[float]] = {key: [] for key in calls}
     begun = time.perf_counter()
     while time.perf_counter() - begun < seconds or min(map(len, times.values())) <= FEWEST_ROUNDS:
-        for key, session in sessions.items():
-            times[key].append(_run_ms(session, noise))
+        for key, call in calls.items():
+            started = time.perf_counter()
+            call()
+            times[key].append((time.perf_counter() - started) * 1e3)
     return {key: statistics.median(found[1:]) for key, found in times.items()}  # the first is cold
-
-
-def _run_ms(session: onnxruntime.InferenceSession, noise: Any) -> float:
-    begun = time.perf_counter()
-    session.run(None, {PICTURES: noise})
-    return (time.perf_counter() - begun) * 1e3

@@ -118,16 +118,28 @@ def check_export(artifact: Artifact, network: Classifier, pictures: NDArray[np.u
     Raises:
         RejectedError: the difference is over a thousandth of the greatest logit, or isn't a number.
     """
-    expected = torch_logits(network, pictures)
     classifier = OnnxClassifier(artifact.path)
-    difference = max(
-        float(np.abs(classifier.logits(pictures, batch=batch) - expected).max()) for batch in CHECKED_BATCHES
-    )
-    if not difference <= allowed_difference(expected):  # so that a NaN fails too
+    found = [classifier.logits(pictures, batch=batch) for batch in CHECKED_BATCHES]
+    return refuse_other_logits(artifact.path, network.name, found, torch_logits(network, pictures))
+
+
+def refuse_other_logits(
+    path: Path, name: str, found: Sequence[NDArray[np.float32]], expected: NDArray[np.float32]
+) -> float:
+    """Return the greatest difference between a file's logits, at each batch, and those of torch.
+
+    `found` and `expected` are float32 (N, classes); `name` is what the network is called.
+
+    Raises:
+        RejectedError: it is over a thousandth of the greatest logit, or isn't a number; the file is renamed.
+    """
+    difference = max(float(np.abs(each - expected).max()) for each in found)
+    allowed = allowed_difference(expected)
+    if not difference <= allowed:  # so that a NaN fails too
         raise reject(
-            artifact.path,
-            f"it gives other logits than the {network.name} that it was made from: they differ by "
-            f"{difference:.3g}, where {allowed_difference(expected):.3g} is allowed",
+            path,
+            f"it gives other logits than the {name} that it was made from: they differ by {difference:.3g}, "
+            f"where {allowed:.3g} is allowed",
         )
     return difference
 

@@ -182,13 +182,20 @@ class Classifier(nn.Module):
         return self
 
 
+def last_layer(head: nn.Module, classes: int) -> str:
+    """Return the name of the last layer of a head that gives `classes` channels: the logits."""
+    found: str = next(
+        name
+        for name, module in reversed(list(head.named_modules()))
+        if getattr(module, "out_features", getattr(module, "out_channels", None)) == classes
+    )
+    return found
+
+
 def _replace_last_layer(head: nn.Module, before: int, classes: int) -> None:
     """Replace the last linear layer or 1×1 convolution that gives `before` logits."""
-    name, last = next(
-        (name, module)
-        for name, module in reversed(list(head.named_modules()))
-        if getattr(module, "out_features", getattr(module, "out_channels", None)) == before
-    )
+    name = last_layer(head, before)
+    last = head.get_submodule(name)
     if isinstance(last, nn.Linear):
         new: nn.Module = nn.Linear(last.in_features, classes)
     else:

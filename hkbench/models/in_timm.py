@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hkbench.errors import UsageError
 from hkbench.models.architecture import Architecture
 from hkbench.models.build import build, sketch
+from hkbench.models.classifier import last_layer
 
 __all__ = ["ARGUMENT", "NAME", "TimmClassifier", "hkbench_classifier"]
 
@@ -60,7 +61,7 @@ class TimmClassifier(nn.Module):
         self.head = network.head
         self.in_chans = in_chans
         self.num_classes = classes
-        self._last = _last_layer(network.head, classes)
+        self._last = last_layer(network.head, classes)
         self.num_features = _channels(architecture)
         self.head_hidden_size = _width(self.get_classifier())
         self._is_convolution = isinstance(self.get_classifier(), nn.Conv2d)
@@ -142,16 +143,6 @@ def _architecture(fields: Mapping[str, object]) -> Architecture:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
         raise UsageError(f"{ARGUMENT} isn't a network of this hkbench: {where}: {problem['msg']}.") from error
-
-
-def _last_layer(head: nn.Sequential, classes: int) -> str:
-    """Return the name of the last child that gives `classes` channels."""
-    children = reversed(list(head.named_children()))
-    return next(
-        name
-        for name, module in children
-        if getattr(module, "out_features", getattr(module, "out_channels", None)) == classes
-    )
 
 
 def _width(layer: nn.Module) -> int:

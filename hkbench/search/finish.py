@@ -8,13 +8,13 @@ from hkbench.analysis.misclassification import load_costs
 from hkbench.analysis.predictions import write_predictions
 from hkbench.analysis.trials import frontier_numbers, is_feasible
 from hkbench.benchmark.run import benchmark_run
+from hkbench.export.onnx import RejectedError
 from hkbench.search.plan import SearchPlan
 from hkbench.search.prepare import Prepared
 from hkbench.search.space import Space
 from hkbench.search.trial import Job
 from hkbench.shipping.facts import licences_of
 from hkbench.shipping.float32 import BOTH_PARTS, Finalist, Shipped, finalist_of, ship_float
-from hkbench.shipping.gate import CollapsedError
 from hkbench.shipping.latency import note_latency
 from hkbench.shipping.narrow import ship_narrow
 from hkbench.shipping.parts import Parts
@@ -54,14 +54,6 @@ def twin_of(student: TrialRecord, space: Space, trials: list[TrialRecord]) -> Tr
     """Return the trial that differs from the student by its teacher alone, if it ran to its end."""
     params = twin_params(student, space)
     return next((trial for trial in trials if is_feasible(trial) and trial.params == params), None)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Shipment:
-    """What a search has shipped, and what it could not ship as it was asked to."""
-
-    records: list[ModelRecord]
-    warnings: list[str]
 
 
 def finalists(
@@ -104,11 +96,12 @@ def ship(
     job: Job,
     run: RunDirectory,
     advance: Callable[[int, int], None],
-) -> Shipment:
+) -> list[str]:
     """Put the finalists' files into the run, each checked and scored, on the test part this once.
 
     A finalist that is to be narrower is shipped in float32 as well, which the narrower file is compared with,
-    and which stays alone where that loses too much accuracy.
+    and which stays alone where that loses too much accuracy or fails its check. Returned are warnings of what
+    could not be shipped as it was asked to be.
     """
     shipped: list[Shipped] = []
     warnings: list[str] = []
@@ -127,11 +120,11 @@ def ship(
                         whole.record, precision, parts, run, tune=tuning, read=BOTH_PARTS, costs=costs
                     )
                 )
-            except CollapsedError as error:
+            except RejectedError as error:
                 warnings.append(f"{finalist.id} is shipped in fp32: {error}")
         advance(done, len(waiting))
     write_predictions(run.predictions, [block for each in shipped for block in each.blocks])
-    return Shipment(records=[each.record for each in shipped], warnings=warnings)
+    return warnings
 
 
 def measure(

@@ -128,7 +128,7 @@ def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -
         update_record(run, status="failed", finished=now())
         raise NoTrialCompletedError(_why_nothing(run))
     clock.begin("export")
-    shipment = ship(plan, prepared, search.job, run, listener.advance)
+    unshipped = ship(plan, prepared, search.job, run, listener.advance)
     clock.begin("measure")
     rows = measure(plan, run, listener.advance)
     clock.end()
@@ -136,7 +136,7 @@ def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -
     warnings = [
         *_rejections(prepared),
         *weak_teacher(models),
-        *shipment.warnings,
+        *unshipped,
         *_untold(search),
         *warnings_of(plan.space),
     ]

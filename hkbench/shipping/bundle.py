@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hkbench.errors import UsageError
 from hkbench.shipping.card import model_card
-from hkbench.shipping.float32 import LABELS, ONNX, kept_network
+from hkbench.shipping.float32 import LABELS, kept_network
 from hkbench.shipping.timm_folder import write_timm_folder
 from hkbench.store.atomic import explaining_full_disk, replacing, write_text
 from hkbench.store.digest import sha256_of
@@ -73,7 +73,7 @@ def _fill(folder: Path, run: RunDirectory, records: Sequence[ModelRecord], picke
     folder.mkdir()
     names = {record.precision: f"model.{record.precision}.onnx" for record in records}
     for record in records:
-        source = run.models / record.id / record.files.get("onnx", ONNX)
+        source = run.onnx_file(record)
         shutil.copyfile(source, folder / names[record.precision])
         if sha256_of(folder / names[record.precision]) != record.sha256:
             raise UsageError(f"{source} is another file than its record's: export it again.")

@@ -2,10 +2,9 @@
 
 from hkbench.analysis.metrics import metrics_of
 from hkbench.export.onnx import content_of, float_model
-from hkbench.export.quantize.half import halved
+from hkbench.export.quantize.conversions import CONVERSIONS
 from hkbench.export.quantize.int8 import Quantizer
 from hkbench.export.quantize.recipe import CALIBRATORS, Recipe
-from hkbench.export.quantize.stored import narrow_weights
 from hkbench.export.session import open_session, session_logits
 from hkbench.models.classifier import Classifier
 from hkbench.models.counts import check_precision
@@ -24,16 +23,11 @@ def narrow_metrics(network: Classifier, precision: str, parts: Parts, *, threads
         NotExportableError: ONNX has no operator for what a layer does.
     """
     model = float_model(network, parts.store.size)
-    match check_precision(precision):
-        case "fp32":
-            models = [model]
-        case "fp16":
-            models = [halved(model)]
-        case "w8":
-            models = [narrow_weights(model)]
-        case "int8":
-            quantizer = Quantizer(model, parts.calibration())
-            models = [quantizer.quantized(Recipe(calibrator=each)) for each in CALIBRATORS]
+    if check_precision(precision) in CONVERSIONS:
+        models = [CONVERSIONS[precision](model)]
+    else:
+        quantizer = Quantizer(model, parts.calibration())
+        models = [quantizer.quantized(Recipe(calibrator=each)) for each in CALIBRATORS]
     pictures, labels = parts.pictures("validation"), parts.labels("validation")
     sessions = (open_session(content_of(each), threads=threads) for each in models)
     found = [metrics_of(session_logits(each, pictures, batch=SCORED_BATCH), labels) for each in sessions]

@@ -16,7 +16,6 @@ from hkbench.models.counts import check_precision
 from hkbench.shipping.bundle import Bundle, refuse_other, write_bundle
 from hkbench.shipping.float32 import (
     BOTH_PARTS,
-    ONNX,
     Shipped,
     finalist_of,
     kept_network,
@@ -28,7 +27,6 @@ from hkbench.shipping.narrow import narrow_id, ship_narrow
 from hkbench.shipping.parts import Parts, parts_of_run, scoring_threads
 from hkbench.shipping.pick import Figures, figures_of, in_order, nothing_meets, rule_of
 from hkbench.shipping.tune import tune
-from hkbench.store.digest import sha256_of
 from hkbench.store.records import DataRecord, ModelRecord, RunRecord
 from hkbench.store.rundir import RunDirectory
 from hkbench.training.loop import EpochResult
@@ -222,7 +220,7 @@ def _file(work: _Export, source: ModelRecord, precision: str) -> ModelRecord:
     if precision == "fp32":
         return with_latency(work.run, source)
     there = {each.id: each for each in work.run.model_records()}.get(narrow_id(source.id, precision))
-    if there is not None and there.source_sha256 == source.sha256 and _lies_there(work.run, there):
+    if there is not None and there.source_sha256 == source.sha256 and work.run.holds(there):
         return with_latency(work.run, there)
     parts = work.parts(source.image_size)
     work.listener.phase(f"{source.id} in {precision}")
@@ -237,11 +235,6 @@ def _file(work: _Export, source: ModelRecord, precision: str) -> ModelRecord:
         advance=work.listener.advance,
     )
     return _kept(work, shipped)
-
-
-def _lies_there(run: RunDirectory, record: ModelRecord) -> bool:
-    path = run.models / record.id / record.files.get("onnx", ONNX)
-    return path.is_file() and sha256_of(path) == record.sha256
 
 
 def _picked(work: _Export) -> list[ModelRecord]:
@@ -274,8 +267,7 @@ def _with_test(work: _Export, record: ModelRecord) -> ModelRecord:
         return record
     work.listener.phase("test part")
     parts = work.parts(record.image_size)
-    path = work.run.models / record.id / record.files.get("onnx", ONNX)
-    classifier = OnnxClassifier(path, threads=scoring_threads())
+    classifier = OnnxClassifier(work.run.onnx_file(record), threads=scoring_threads())
     blocks = list(parts.scored(record.id, classifier, BOTH_PARTS))
     add_predictions(work.run.predictions, blocks)
     scored = record.model_copy(update={"parts": scored_parts(blocks, work.costs)})

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from hkbench.analysis.evaluation import part_metrics
 from hkbench.analysis.misclassification import MisclassificationCosts
@@ -23,6 +23,7 @@ from hkbench.store.digest import sha256_of
 from hkbench.store.records import DataRecord, ModelRecord, PartMetrics, TrialRecord
 from hkbench.store.rundir import RunDirectory
 from hkbench.training.checkpoint import load_checkpoint
+from hkbench.training.teacher import network_with
 
 BOTH_PARTS = ("validation", "test")
 ONNX, WEIGHTS, LABELS = "model.onnx", "model.safetensors", "labels.txt"
@@ -98,9 +99,7 @@ def kept_network(run: RunDirectory, record: ModelRecord) -> Classifier | None:
         return None
     data = run.read_run().data
     assert data is not None
-    network = build(Architecture.model_validate(record.architecture), classes=len(data.classes))
-    network.load_state_dict(load_file(path), strict=False)  # an auxiliary head may be left out
-    return network.eval()
+    return network_with(path, Architecture.model_validate(record.architecture), len(data.classes))
 
 
 def ship_float(
@@ -124,6 +123,7 @@ def ship_float(
     state = {name: tensor.contiguous() for name, tensor in finalist.network.state_dict().items()}
     with replacing(folder / WEIGHTS) as temporary:
         temporary.write_bytes(save(state))
+    weights_sha256 = sha256_of(folder / WEIGHTS)
     write_text(folder / LABELS, "\n".join(classes) + "\n")
     published = publish(
         float_model(finalist.network, finalist.architecture.image_size),
@@ -133,7 +133,7 @@ def ship_float(
         metadata=file_metadata(
             split_hash=parts.split.hash,
             precision="fp32",
-            source_sha256=sha256_of(folder / WEIGHTS),
+            source_sha256=weights_sha256,
             training=finalist.training,
             licences=finalist.licences,
         ),
@@ -159,7 +159,7 @@ def ship_float(
             "training": finalist.training,
             "licences": finalist.licences,
             "parts": scored_parts(blocks, costs),
-            "source_sha256": sha256_of(folder / WEIGHTS),
+            "source_sha256": weights_sha256,
             "verified": published.verified,
         }
     )

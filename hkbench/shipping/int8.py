@@ -14,13 +14,14 @@ from hkbench.export.quantize.recipe import LAYOUTS, Layout, Recipe, recipes_of
 from hkbench.export.session import open_session, session_logits
 from hkbench.shipping.gate import accuracy_lost, passes
 from hkbench.shipping.parts import SCORED_BATCH, Parts, scoring_threads
+from hkbench.store.blocks import Advance
 from hkbench.store.records import AccuracyLoss, QuantizationAttempt
 
 TIMED_SECONDS = 2.0
 AS_FAST = 1.03
 """Layouts that take at most so many times as long as the fastest are as fast: the plain one is preferred."""
 
-Advance = Callable[[int, int], None]
+Recipes = Callable[[Layout], list[Recipe]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,12 @@ class Choice:
 
 
 def choose_int8(
-    model: onnx.ModelProto, float_logits: NDArray[np.float32], parts: Parts, advance: Advance
+    model: onnx.ModelProto,
+    float_logits: NDArray[np.float32],
+    parts: Parts,
+    advance: Advance,
+    *,
+    recipes: Recipes | None = None,
 ) -> Choice:
     """Quantise a float32 model in several ways and choose one of them.
 
@@ -62,6 +68,7 @@ def choose_int8(
         float_logits: what it answers on validation, float32 (N, classes).
         parts: pictures to calibrate with and to score on.
         advance: called with (recipes tried, recipes in all) of each layout.
+        recipes: which ones of a layout to try, all that are worth it without.
 
     Raises:
         UsageError: too few pictures to calibrate with.
@@ -72,12 +79,12 @@ def choose_int8(
     ordered = by_speed({layout: latencies[layout] for layout in LAYOUTS})
     attempts: list[Attempt] = []
     for layout in ordered:
-        recipes = recipes_of(layout)
-        for done, recipe in enumerate(recipes, start=1):
+        waiting = (recipes or recipes_of)(layout)
+        for done, recipe in enumerate(waiting, start=1):
             attempts.append(
                 _attempt(quantizer, recipe, float_logits, pictures, labels, latency_ms=latencies[layout])
             )
-            advance(done, len(recipes))
+            advance(done, len(waiting))
         good = [each for each in attempts if each.recipe.layout == layout and passes(each.lost)]
         if good:
             break

@@ -2,7 +2,6 @@
 
 from hkbench.benchmark.artifact import Conditions, Subject, measure
 from hkbench.benchmark.devices import find, parse_device
-from hkbench.shipping.float32 import ONNX
 from hkbench.store.environment import cpu_model
 from hkbench.store.records import BenchmarkRecord, ModelRecord
 from hkbench.store.rundir import RunDirectory
@@ -35,10 +34,9 @@ def _fits(row: BenchmarkRecord, record: ModelRecord) -> bool:
 
 def _measured(run: RunDirectory, record: ModelRecord) -> BenchmarkRecord:
     """Measure the file in a process of its own, and keep the row."""
-    path = run.models / record.id / record.files.get("onnx", ONNX)
     device = parse_device("cpu")
     row = measure(
-        path,
+        run.onnx_file(record),
         Subject(
             model_id=record.id,
             sha256=record.sha256,

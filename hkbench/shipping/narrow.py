@@ -1,9 +1,8 @@
 """A narrower file of a float32 model of a run: made, checked, scored, recorded beside it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import onnx
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 from hkbench.analysis.misclassification import MisclassificationCosts
 from hkbench.errors import UsageError
 from hkbench.export.onnx import float_model
-from hkbench.export.quantize.half import halved
-from hkbench.export.quantize.stored import narrow_weights, unpacked_bytes
+from hkbench.export.quantize.conversions import CONVERSIONS
+from hkbench.export.quantize.stored import unpacked_bytes
 from hkbench.export.session import OnnxClassifier
 from hkbench.models.classifier import Classifier
 from hkbench.models.counts import check_precision
@@ -28,11 +27,11 @@ from hkbench.shipping.gate import (
     passes,
     said,
 )
-from hkbench.shipping.int8 import Advance, Choice, blamed, choose_int8
+from hkbench.shipping.int8 import Choice, blamed, choose_int8
 from hkbench.shipping.parts import SCORED_BATCH, Parts, scoring_threads
 from hkbench.shipping.publish import publish
 from hkbench.store.atomic import write_text
-from hkbench.store.digest import sha256_of
+from hkbench.store.blocks import Advance
 from hkbench.store.records import AccuracyLoss, ModelRecord, Quantization
 from hkbench.store.rundir import RunDirectory
 
@@ -83,8 +82,8 @@ def ship_narrow(
         UsageError: no float32 file, too few pictures to calibrate with, or a full disk.
     """
     check_precision(precision)
-    path = run.models / source.id / source.files.get("onnx", ONNX)
-    if not path.is_file() or sha256_of(path) != source.sha256:
+    path = run.onnx_file(source)
+    if not run.holds(source):
         raise UsageError(f"{path} isn't there, or isn't the file of {source.id}: export the model again.")
     float_logits = OnnxClassifier(path, threads=scoring_threads()).logits(
         parts.pictures("validation"), batch=SCORED_BATCH
@@ -146,21 +145,15 @@ def _made(
     tune: Tune | None,
     advance: Advance,
 ) -> _Narrow:
-    if precision == "fp16":
-        return _Narrow(model=halved(model))
-    if precision == "w8":
-        return _Narrow(model=narrow_weights(model), unpacked_bytes=unpacked_bytes(model))
+    if precision in CONVERSIONS:
+        unpacked = unpacked_bytes(model) if precision == "w8" else None
+        return _Narrow(model=CONVERSIONS[precision](model), unpacked_bytes=unpacked)
     choice, epochs = choose_int8(model, float_logits, parts, advance), 0
     if not keeps(choice.best.lost) and tune is not None:
         network, epochs = tune()
         tuned = choose_int8(float_model(network, parts.store.size), float_logits, parts, advance)
-        choice = Choice(
-            best=tuned.best,
-            passed=tuned.passed,
-            tried=[*choice.tried, *(each.model_copy(update=_tuned(each.recipe)) for each in tuned.tried)],
-            float_latency_ms=tuned.float_latency_ms,
-            quantizer=tuned.quantizer,
-        )
+        again = [each.model_copy(update={"recipe": f"{each.recipe}, trained on"}) for each in tuned.tried]
+        choice = replace(tuned, tried=[*choice.tried, *again])
     if not choice.passed:
         refused = _unproven if keeps(choice.best.lost) else _collapsed
         raise refused(source, choice, parts, epochs)
@@ -175,10 +168,6 @@ def _made(
             tried=choice.tried,
         ),
     )
-
-
-def _tuned(recipe: str) -> dict[str, Any]:
-    return {"recipe": f"{recipe}, trained on"}
 
 
 def _collapsed(source: ModelRecord, choice: Choice, parts: Parts, epochs: int) -> CollapsedError:

@@ -31,13 +31,17 @@ class Figures:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A way to pick: what is preferred, what a file must keep, and by how much one misses it."""
+    """A way to pick: what is preferred, what a file must keep, and by how much one misses it.
+
+    `floors_accuracy` says that the limit is an accuracy, which a narrower file seldom gains.
+    """
 
     name: str
     what: str
     parse: Callable[[str], float]
     order: Callable[[Figures], float]
     misses_by: Callable[[Figures, float], float]
+    floors_accuracy: bool = False
 
 
 def _latency(figures: Figures) -> float:
@@ -90,6 +94,7 @@ RULES: dict[str, Rule] = {
             parse=parse_share,
             order=lambda figures: figures.size_bytes,
             misses_by=lambda figures, limit: limit - figures.accuracy,
+            floors_accuracy=True,
         ),
         Rule(
             name="fastest-at",
@@ -97,6 +102,7 @@ RULES: dict[str, Rule] = {
             parse=parse_share,
             order=_latency,
             misses_by=lambda figures, limit: limit - figures.accuracy,
+            floors_accuracy=True,
         ),
         Rule(
             name="best-under",
@@ -143,8 +149,8 @@ def in_order(rule: Rule, limit: float, records: list[ModelRecord]) -> list[Model
     One that is too inaccurate in float32 is left out; one that is too large or too slow may become small or
     fast enough.
     """
-    by_accuracy = rule.parse is parse_share
-    worth = [each for each in records if not by_accuracy or each.accuracy("validation") >= limit - SLACK]
+    least = limit - SLACK if rule.floors_accuracy else 0.0
+    worth = [each for each in records if each.accuracy("validation") >= least]
     return sorted(worth, key=lambda each: rule.order(figures_of(each)))
 
 

@@ -15,9 +15,9 @@ from hkbench.errors import UsageError
 from hkbench.export.onnx import (
     CHECKED_BATCHES,
     UNVERIFIED,
-    allowed_difference,
     content_of,
     described,
+    refuse_other_logits,
     reject,
 )
 from hkbench.export.session import OnnxClassifier
@@ -79,7 +79,9 @@ def publish(
     _describe(model, name, parts, {**metadata, "metrics": metrics_text(metrics)})
     classifier = _write(model, waiting)
     singly = classifier.logits(pictures, batch=1)
-    difference = None if expected is None else _refuse_other_logits((logits, singly), expected, waiting, name)
+    difference = None
+    if expected is not None:
+        difference = refuse_other_logits(waiting, name, (logits, singly), expected)
     changed = float((singly.argmax(axis=1) != logits.argmax(axis=1)).mean())
     if changed > MOST_CHANGED_ANSWERS:
         raise reject(
@@ -121,17 +123,3 @@ def _write(model: onnx.ModelProto, path: Path) -> OnnxClassifier:
     if classifier.sha256 != hashlib.sha256(content).hexdigest():
         raise reject(path, "what was read back is not what was written")
     return classifier
-
-
-def _refuse_other_logits(
-    found: tuple[NDArray[np.float32], ...], expected: NDArray[np.float32], path: Path, name: str
-) -> float:
-    difference = max(float(np.abs(each - expected).max()) for each in found)
-    allowed = allowed_difference(expected)
-    if not difference <= allowed:
-        raise reject(
-            path,
-            f"it gives other logits than the {name} that it was made from: they differ by {difference:.3g}, "
-            f"where {allowed:.3g} is allowed",
-        )
-    return difference

@@ -4,10 +4,9 @@ import numpy as np
 import onnx
 
 from hkbench.export.quantize.calibrate import FEWEST_PICTURES
-from hkbench.export.quantize.half import halved
+from hkbench.export.quantize.conversions import CONVERSIONS
 from hkbench.export.quantize.int8 import Quantizer
 from hkbench.export.quantize.recipe import LAYOUTS, Recipe
-from hkbench.export.quantize.stored import narrow_weights
 from hkbench.models.counts import Precision
 from hkbench.shipping.int8 import by_speed, time_layouts
 
@@ -25,12 +24,8 @@ def untrained(
         image_size: the side of its pictures.
         timed: whether layouts may be timed; without, while other work goes on, int8 takes the plain one.
     """
-    if precision == "fp32":
-        return model
-    if precision == "fp16":
-        return halved(model)
-    if precision == "w8":
-        return narrow_weights(model)
+    if precision in CONVERSIONS:
+        return CONVERSIONS[precision](model)
     shape = (FEWEST_PICTURES, 3, image_size, image_size)
     quantizer = Quantizer(model, np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
     if not timed:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from hkbench.errors import UsageError
 from hkbench.store import atomic
+from hkbench.store.digest import sha256_of
 from hkbench.store.records import (
     SCHEMA,
     BenchmarkRecord,
@@ -113,6 +114,15 @@ class RunDirectory:
         """Read every `models/<id>/model.json`, by id."""
         files = sorted(self.models.glob("*/model.json"))
         return [_parse(ModelRecord, file.read_text(encoding="utf-8"), str(file)) for file in files]
+
+    def onnx_file(self, record: ModelRecord) -> Path:
+        """Return where the ONNX file of a model lies, or would."""
+        return self.models / record.id / record.files.get("onnx", "model.onnx")
+
+    def holds(self, record: ModelRecord) -> bool:
+        """Whether the very file that a record is of lies in the run."""
+        path = self.onnx_file(record)
+        return path.is_file() and sha256_of(path) == record.sha256
 
     def write_model(self, record: ModelRecord) -> None:
         """Replace `models/<id>/model.json`."""

@@ -6,7 +6,6 @@ batch-norm after the layer scales whole channels, so that rounding before it and
 same.
 """
 
-import copy
 from typing import Any
 
 import torch
@@ -28,7 +27,7 @@ class RoundedTraining:
     """A copy of a network that trains as if it computed in int8; `plain` gives its weights back unrounded."""
 
     def __init__(self, network: Classifier) -> None:
-        self.network: Classifier = copy.deepcopy(fused(network))  # type: ignore[assignment]
+        self.network: Classifier = fused(network)  # type: ignore[assignment]
         self._layers = [module for module in self.network.modules() if isinstance(module, ROUNDED)]
         self._hooks = [layer.register_forward_pre_hook(_Rounding()) for layer in self._layers]
         for layer in self._layers:

@@ -95,10 +95,15 @@ class Teacher:
             UsageError: the file isn't the one that the record names any more.
         """
         check_weights(self.weights, self.record)
-        network = build(self.record.structure, classes=len(self.record.classes))
-        state = {name: _as_float32(tensor) for name, tensor in load_file(self.weights).items()}
-        network.load_state_dict(state)
-        return network.eval()
+        return network_with(self.weights, self.record.structure, len(self.record.classes))
+
+
+def network_with(weights: Path, architecture: Architecture, classes: int) -> Classifier:
+    """Build a network with the weights of a safetensors file, in eval mode, float32."""
+    network = build(architecture, classes=classes)
+    state = {name: _as_float32(tensor) for name, tensor in load_file(weights).items()}
+    network.load_state_dict(state)
+    return network.eval()
 
 
 def _as_float32(tensor: torch.Tensor) -> torch.Tensor:

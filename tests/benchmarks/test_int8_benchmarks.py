@@ -9,7 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import int8_loss, int8_size, int8_speed, int8_students
 from benchmarks.claim import Claim
-from benchmarks.int8_students import Student, float_logits, has_vnni, in_turns, streamlined
+from benchmarks.int8_students import Student, float_logits, has_vnni, streamlined
+from hkbench.benchmark.turns import FEWEST_ROUNDS, in_turns
 from hkbench.data.splits import Split
 from hkbench.data.store import PictureStore
 from hkbench.errors import HkbenchError
@@ -277,7 +278,7 @@ def test_calls_take_turns():
     order = []
     medians = in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 0)
     assert order[:4] == ["a", "b", "a", "b"]
-    assert order.count("a") == order.count("b") > int8_students.FEWEST_ROUNDS
+    assert order.count("a") == order.count("b") > FEWEST_ROUNDS
     assert set(medians) == {"a", "b"}
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from small_run import LAYER, SIZE, float_model_of, parts_in, trained, with_outlier, without_waiting
+from small_run import LAYER, SIZE, float_model_of, trained, with_outlier, without_waiting
 
 from hkbench.benchmark.turns import timed_in_turns
 from hkbench.errors import UsageError
@@ -19,11 +19,6 @@ from hkbench.shipping.parts import Parts
 from hkbench.store.records import AccuracyLoss
 
 U8, U8_STEM, S8, S8_STEM = LAYOUTS
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory) -> Parts:
-    return parts_in(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,7 @@ from small_run import (
     export_once,
     finalist,
     float_record,
-    parts_in,
     run_in,
-    trained,
     with_outlier,
     without_waiting,
 )
@@ -37,16 +35,6 @@ RECIPES = [Recipe(), Recipe(per_channel=False)]
 """Enough of them to choose from; test_int8_choice.py has all."""
 LOSSY = RECIPES[1:]
 """One scale for a whole layer: too coarse for the network with an outlier."""
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory) -> Parts:
-    return parts_in(tmp_path_factory.mktemp("pictures"))
-
-
-@pytest.fixture(scope="module")
-def network(parts):
-    return trained(parts)
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +217,7 @@ def test_other_precisions_must_keep_the_accuracy_too(run, parts, precision, monk
         bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
         return changed
 
-    monkeypatch.setattr(narrow, "halved" if precision == "fp16" else "narrow_weights", spoilt)
+    monkeypatch.setitem(narrow.CONVERSIONS, precision, spoilt)
     with pytest.raises(RejectedError, match=rf"{GOOD} loses \d\d\.\d\d points .* of accuracy in {precision}"):
         ship(run, parts, precision)
     assert [file.name for file in (run.models / f"{GOOD}-{precision}").iterdir()] == ["model.onnx.rejected"]

@@ -17,9 +17,7 @@ from small_run import (
     finalist,
     float_model_of,
     float_record,
-    parts_in,
     run_in,
-    trained,
 )
 from training_fakes import CLASSES
 
@@ -28,7 +26,6 @@ from hkbench.export.onnx import RejectedError, content_of, torch_logits
 from hkbench.export.session import OnnxClassifier
 from hkbench.shipping.facts import file_metadata
 from hkbench.shipping.float32 import kept_network, ship_float
-from hkbench.shipping.parts import Parts
 from hkbench.shipping.publish import publish
 from hkbench.store.digest import sha256_of
 from hkbench.store.rundir import RunDirectory
@@ -40,16 +37,6 @@ METADATA = file_metadata(
     training=TRAINING,
     licences=LICENCES,
 )
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory) -> Parts:
-    return parts_in(tmp_path_factory.mktemp("pictures"))
-
-
-@pytest.fixture(scope="module")
-def network(parts):
-    return trained(parts)
 
 
 @pytest.fixture(scope="module")

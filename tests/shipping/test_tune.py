@@ -2,21 +2,15 @@
 
 import pytest
 import torch
-from small_run import export_once, finalist, float_record, parts_in, run_in, trained
+from small_run import export_once, finalist, float_record, run_in, trained
 
 from hkbench.errors import UsageError
 from hkbench.export.onnx import torch_logits
 from hkbench.shipping.float32 import ship_float
-from hkbench.shipping.parts import Parts
 from hkbench.shipping.tune import tune
 from hkbench.store.rundir import RunDirectory
 
 EPOCHS = 2
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory) -> Parts:
-    return parts_in(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(scope="module")
