@@ -40,6 +40,12 @@ def search(
             min=1,
         ),
     ] = None,
+    sampler: Annotated[
+        str, typer.Option(help="What proposes points: tpe, gp, nsga2, qmc, random or grid.")
+    ] = "tpe",
+    train_pictures: Annotated[
+        int | None, typer.Option(help="Train on so many pictures, evenly drawn; all by default.", min=2)
+    ] = None,
     device: Annotated[str, typer.Option(help="Where trials train: cpu or cuda.")] = "cpu",
     teacher: Annotated[
         str | None,
@@ -83,6 +89,8 @@ def search(
         group_by=group_by,
         split=split,
         seed=seed,
+        sampler=sampler,
+        pictures=train_pictures,
         views=views or (plans.QUICK_VIEWS if quick else None),
         budget_s=plans.parse_duration(loaded.schedule.budget) if loaded.schedule.budget else None,
         concurrency=None,

@@ -1,11 +1,15 @@
 """The parameters of a space: what each may be, and under which conditions it is asked for at all."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Value = str | int | float | bool
+
+ROUNDING = 1e-9
+"""Of a step: sums of steps are not exact."""
 
 
 class Strict(BaseModel):
@@ -59,6 +63,13 @@ class FloatParameter(_Range):
 
     type: Literal["float"]
     step: float | None = Field(default=None, gt=0)
+
+    def values(self) -> list[Value] | None:
+        """Return every step from low to high; None without steps."""
+        if self.step is None:
+            return None
+        count = math.floor((self.high - self.low) / self.step + ROUNDING) + 1
+        return [float(f"{self.low + number * self.step:.12g}") for number in range(count)]
 
 
 class IntParameter(_Range):

@@ -27,6 +27,7 @@ class SearchPlan:
     `views` is the number of views of each picture, `concurrency` that of trials at once, each with `threads`
     threads; None lets the search choose them, by measuring this machine. A plan of the kind `train` has one
     trial, which is trained in this process; with `fitted_s` its number of epochs is chosen to take so long.
+    `pictures` cuts the train part down to so many.
     `teacher_folder` is a teacher that is there, in place of the space's own; `costs` a file of what wrong
     answers cost.
     """
@@ -44,6 +45,8 @@ class SearchPlan:
     seed: int = 0
     views: int | None = None
     budget_s: float | None = None
+    sampler: str = "tpe"
+    pictures: int | None = None
     concurrency: int | None = 1
     threads: int = 1
     device: str = "cpu"
@@ -64,7 +67,7 @@ class SearchPlan:
     @property
     def train_pictures(self) -> int | None:
         """How much of the train part is used; None is all."""
-        return QUICK_TRAIN_PICTURES if self.quick else None
+        return self.pictures or (QUICK_TRAIN_PICTURES if self.quick else None)
 
     @property
     def teachers(self) -> list[TeacherRecipe]:
@@ -93,6 +96,8 @@ class SearchPlan:
             "split_seed": self.split_seed,
             "seed": self.seed,
             "views": self.views,
+            "train_pictures": self.pictures,
+            "sampler": self.sampler,
             "quick": self.quick,
             "budget_s": self.budget_s,
             "concurrency": self.concurrency,

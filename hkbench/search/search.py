@@ -163,7 +163,7 @@ def _assemble(
     costs: Costs,
     listener: SearchListener,
 ) -> _Search:
-    study = Study.open(run.path / STUDY_FILE, plan.space, plan.seed)
+    study = Study.open(run.path / STUDY_FILE, plan.space, plan.seed, plan.sampler)
     return _Search(
         plan=plan,
         run=run,

@@ -32,6 +32,8 @@ OBJECTIVES = (*DIRECTIONS, *STATIC)
 """What a trial reports: the metrics of the validation part, and what its architecture costs."""
 MOST_LISTED = 64
 """So many architectures at most are exported and timed before the first trial."""
+MOST_POINTS = 100_000
+"""A space with more points than this counts as one without an end."""
 
 
 class Limit(Strict):
@@ -159,6 +161,10 @@ class Space(Strict):
                 case CategoricalParameter(choices=choices):
                     params[name] = chooser.suggest_categorical(name, choices)
         return params
+
+    def points(self) -> list[dict[str, Any]] | None:
+        """Return every point of the space; None if they have no end, or are more than `MOST_POINTS`."""
+        return all_points({name: self.parameters[name] for name in self.order()}, most=MOST_POINTS)
 
     def settings(self, params: dict[str, Any]) -> TrialSettings:
         """Return all of a trial's settings: the chosen point over the space's defaults.

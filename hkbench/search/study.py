@@ -2,9 +2,8 @@
 
 import json
 import logging
-import warnings
+import random
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,11 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from hkbench.errors import UsageError
-from hkbench.search.space import Space
+from hkbench.search.samplers import build_sampler, experimental_parts
+from hkbench.search.space import MOST_POINTS, Space
 
 log = logging.getLogger(__name__)
 
-STARTUP_TRIALS = 8
 ASKS_BEFORE_EXHAUSTED = 64
 SEED_POINT = "seed_point"
 SAME_AS = "same_as"
@@ -43,13 +42,19 @@ class Study:
     Asking gives each point once; telling a finished trial again changes nothing.
     """
 
-    def __init__(self, study: optuna.Study, space: Space) -> None:
+    def __init__(self, study: optuna.Study, space: Space, unlisted: list[dict[str, Any]] | None) -> None:
         self._study = study
         self._space = space
+        self._grid = unlisted
 
     @classmethod
-    def open(cls, path: Path, space: Space, seed: int) -> "Study":
-        """Open the study at `path`, or create it with the space's seed points enqueued."""
+    def open(cls, path: Path, space: Space, seed: int, sampler: str = "tpe") -> "Study":
+        """Open the study at `path`, or create it with the space's seed points enqueued.
+
+        Raises:
+            UsageError: a sampler that there isn't, or a grid of a space whose points have no end.
+        """
+        grid = shuffled_grid(space, seed) if sampler == "grid" else None
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         fresh = not path.exists()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,10 +67,10 @@ class Study:
             load_if_exists=not fresh,
         )
         # Another seed for each opening: the same one would propose the first points again.
-        study.sampler = _tpe(seed + len(study.get_trials(deepcopy=False)))
-        found = cls(study, space)
+        study.sampler = build_sampler(sampler, seed + len(study.get_trials(deepcopy=False)))
+        found = cls(study, space, grid)
         if fresh:
-            with _experimental_parts():
+            with experimental_parts():
                 study.set_metric_names(list(space.objectives))
             for name, params in space.seed_points():
                 found._enqueue(params, name)
@@ -94,7 +99,11 @@ class Study:
 
         A repeated point is answered from the record: it is told at once what its first trial gave.
         """
-        for _ in range(ASKS_BEFORE_EXHAUSTED):
+        for _ in range(ASKS_BEFORE_EXHAUSTED if self._grid is None else MOST_POINTS):
+            if self._grid is not None and not self._waiting():
+                if not self._grid:
+                    return None
+                self._study.enqueue_trial(self._grid.pop())
             trial = self._study.ask()
             params = self._space.choose(trial)
             same = self._earlier(trial.number, params)
@@ -106,6 +115,10 @@ class Study:
             else:
                 self._study.tell(trial.number, state=TrialState.PRUNED)
         return None
+
+    def _waiting(self) -> bool:
+        """Whether a point is enqueued."""
+        return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def _earlier(self, number: int, params: dict[str, Any]) -> FrozenTrial | None:
         wanted = _point_key(params)
@@ -136,7 +149,7 @@ class Study:
         trial = self._open_trial(number)
         if trial is None:
             return
-        with _experimental_parts():
+        with experimental_parts():
             for name, violation in violations.items():
                 trial.set_constraint(name, violation)
         self._study.tell(number, [values[name] for name in self._space.objectives])
@@ -179,24 +192,20 @@ def random_points(space: Space, count: int, seed: int) -> list[dict[str, Any]]:
     return [space.choose(study.ask()) for _ in range(count)]
 
 
-def _tpe(seed: int) -> optuna.samplers.BaseSampler:
-    """Build the multi-objective tree-structured Parzen estimator (NeurIPS 2011; JAIR 2022).
+def shuffled_grid(space: Space, seed: int) -> list[dict[str, Any]]:
+    """Return all points of a space in random order.
 
-    Conditional spaces need `group`; `constant_liar` counts running trials as poor, so that trials that
-    start together differ.
+    Raises:
+        UsageError: they have no end.
     """
-    with _experimental_parts():
-        return optuna.samplers.TPESampler(
-            multivariate=True, group=True, n_startup_trials=STARTUP_TRIALS, seed=seed, constant_liar=True
+    points = space.points()
+    if points is None:
+        raise UsageError(
+            f"A grid needs a space that ends: {space.name} has a range without steps, or more than "
+            f"{MOST_POINTS:,} points. Give its ranges a step, or take another sampler."
         )
-
-
-@contextmanager
-def _experimental_parts() -> Iterator[None]:
-    """Use parts of Optuna that it calls experimental; the lock file fixes the version."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
+    random.Random(seed).shuffle(points)
+    return points
 
 
 def _point_key(params: dict[str, Any]) -> str:
