@@ -1,4 +1,4 @@
-"""`hkbench spaces`: which spaces there are, what is in one, whether a file is one, and points of it."""
+"""`hkbench spaces`: which there are, what is in one, whether a file is one, points of it, and the schema."""
 
 from typing import Annotated
 
@@ -98,3 +98,17 @@ def sample(
     for point in points:
         shown = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in point.values())
         out.print(", ".join(f"{name}={text}" for name, text in zip(point, shown, strict=True)), markup=False)
+
+
+@app.command()
+def schema(as_json: Json = False) -> None:
+    """Print the JSON Schema of space files, by which an editor completes and checks them.
+
+    Example: hkbench spaces schema > space.schema.json
+    """
+    from hkbench.search.space_schema import space_schema, written
+
+    if as_json:
+        print_json(space_schema())
+        return
+    print(written(space_schema()), end="")

@@ -1,8 +1,7 @@
 """Spaces: parameters, conditions, objectives, constraints, seed points and a schedule."""
 
-from collections.abc import Iterator
-from itertools import product
-from typing import Any, Literal, Protocol
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,154 +11,160 @@ from hkbench.errors import UsageError, unknown
 from hkbench.models.architecture import Architecture
 from hkbench.models.build import check
 from hkbench.models.counts import Precision, check_precision
-from hkbench.search.parameters import (
-    CategoricalParameter,
-    FloatParameter,
-    IntParameter,
-    Parameter,
-    Strict,
-    Value,
-    all_points,
-)
+from hkbench.search.parameters import MOST_VALUES, Chooser, Parameter, Value, all_points
 from hkbench.search.settings import TrialSettings, settings_of
+from hkbench.search.space_conditions import check_parameters, in_order, widest, with_followed
+from hkbench.search.space_limits import Limit as Limit
+from hkbench.search.space_limits import Strict
+from hkbench.search.space_lines import SpaceError, placed
+from hkbench.search.space_seeds import SeedPoint, filled_in
 from hkbench.training.optimizers import check_optimizer
 from hkbench.training.teacher import TeacherRecipe
 
-STATIC = ("artifact_bytes", "parameters", "macs", "latency_ms")
-"""What an architecture costs whatever it learns: bytes of the ONNX file, multiply-accumulates and
-milliseconds a picture."""
+STATIC = ("artifact_bytes", "parameters", "macs", "latency_ms", "energy_mj")
+"""What an architecture costs whatever it learns: bytes of the ONNX file, multiply-accumulates, milliseconds
+and millijoules a picture."""
 OBJECTIVES = (*DIRECTIONS, *STATIC)
 """What a trial reports: the metrics of the validation part, and what its architecture costs."""
 MOST_LISTED = 64
 """So many architectures at most are exported and timed before the first trial."""
-MOST_POINTS = 100_000
+MOST_POINTS = MOST_VALUES
 """A space with more points than this counts as one without an end."""
 
 
-class Limit(Strict):
-    """What must hold for a trial to count."""
-
-    at_least: float | None = None
-    at_most: float | None = None
-
-    def violation(self, value: float) -> float:
-        """Return by how much `value` breaks the limit; 0 or less where it holds."""
-        low = self.at_least - value if self.at_least is not None else float("-inf")
-        high = value - self.at_most if self.at_most is not None else float("-inf")
-        return max(low, high)
-
-
-class SeedPoint(Strict):
-    """A named point that is tried first, with where it comes from.
-
-    With `each` it is several: one for every combination of the listed values, over the same `params`.
-    """
-
-    name: str
-    source: str
-    params: dict[str, Value] = Field(default_factory=dict)
-    each: dict[str, list[Value]] = Field(default_factory=dict)
-
-    def points(self) -> Iterator[tuple[str, dict[str, Value]]]:
-        """Yield the name and the parameters of each point that it stands for."""
-        for values in product(*self.each.values()):
-            named = "".join(f", {value}" for value in values)
-            yield f"{self.name}{named}", {**self.params, **dict(zip(self.each, values, strict=True))}
-
-
 class Schedule(Strict):
-    """How much a search spends: trials of up to `max_epochs`, poor ones stopped at grace·reductionᵏ."""
+    """How much a search spends: trials of up to `max_epochs`, poor ones stopped at grace·reductionᵏ.
+
+    Rungs are counted in `unit`, of what a trial has spent. With several `brackets` some trials have their
+    first rung later, at grace·reduction. `confidence` is that of the bound on what may become of a trial.
+    """
 
     trials: int = Field(default=16, ge=1)
     max_epochs: int = Field(default=6, ge=1)
     grace: int = Field(default=1, ge=1)
     reduction: int = Field(default=3, ge=2)
+    unit: Literal["epochs", "seconds", "gpu_seconds"] = "epochs"
+    brackets: int = Field(default=1, ge=1, le=8)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
     budget: str | None = None
-
-
-class Chooser(Protocol):
-    """What proposes values: an `optuna.Trial`, or anything with the same three methods."""
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        """Return a number in [low, high]."""
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """Return a whole number in [low, high]."""
-
-    def suggest_categorical(self, name: str, choices: list[Value]) -> Any:
-        """Return one of the choices."""
 
 
 class Space(Strict):
     """A validated space. Parameters are asked for in an order that puts conditions after their causes."""
 
     name: str
+    """What the space is called, and by default the run."""
     about: str
+    """One line on what the space asks."""
     parameters: dict[str, Parameter] = Field(min_length=1)
+    """What is searched: settings of a trial, or parameters that give one of these its value by `sets`."""
     objectives: dict[str, Literal["maximize", "minimize"]] = Field(min_length=1)
+    """What is made large or small."""
     constraints: dict[str, Limit] = Field(default_factory=dict)
+    """What must hold for a trial to count."""
     start_with: list[SeedPoint] = Field(default_factory=list)
+    """Points that are tried first."""
     schedule: Schedule = Field(default_factory=Schedule)
+    """How much the search spends."""
     teacher: TeacherRecipe = Field(default_factory=TeacherRecipe)
+    """How the teacher is made."""
     more_teachers: list[TeacherRecipe] = Field(default_factory=list)
+    """Teachers whose logits are averaged with the teacher's."""
     augmentation: ViewPolicy = Field(default_factory=ViewPolicy)
+    """How far the views that networks are trained on stray from the pictures."""
     defaults: dict[str, Value] = Field(default_factory=dict)
+    """Settings that are not searched."""
 
     @model_validator(mode="after")
     def _names_are_known(self) -> "Space":
-        searched = [parameter.sets or name for name, parameter in self.parameters.items()]
-        for name in (*searched, *self.defaults):
-            if name not in TrialSettings.model_fields:
-                raise unknown("trial parameter", name, TrialSettings.model_fields)
-        for teacher in (self.teacher, *self.more_teachers):
-            check(Architecture(model=teacher.model, image_size=teacher.image_size))
-            check_optimizer(teacher.optimizer_config)
-        for name in (*self.objectives, *self.constraints):
-            if name not in OBJECTIVES:
-                raise unknown("objective", name, OBJECTIVES)
-        for name, parameter in self.parameters.items():
-            for cause in parameter.when:
-                if cause not in self.parameters:
-                    raise UsageError(f"'{name}' depends on '{cause}', which is no parameter of this space.")
-        for point in self.start_with:
+        self._check_settings()
+        self._check_teachers()
+        for group, names in (("objectives", self.objectives), ("constraints", self.constraints)):
+            for name in names:
+                if name not in OBJECTIVES:
+                    raise SpaceError(unknown("objective", name, OBJECTIVES), group, name)
+        check_parameters(self.parameters)
+        for number, point in enumerate(self.start_with):
             for name in (*point.params, *point.each):
                 if name not in self.parameters:
-                    raise unknown(f"parameter in the seed point '{point.name}':", name, self.parameters)
-        self.order()
+                    kind = f"parameter in the seed point '{point.name}':"
+                    found = unknown(kind, name, self.parameters)
+                    raise SpaceError(found, "start_with", number, *point.place(name))
+        for name in sorted(self.needs_teacher_values()):
+            if not self.may_need_teacher():
+                said = f"The limit of '{name}' follows the teacher, and the space has no loss that reads one."
+                raise SpaceError(said, "constraints", name)
         return self
 
+    def _check_settings(self) -> None:
+        for name, parameter in self.parameters.items():
+            setting, place = (parameter.sets, ["sets"]) if parameter.sets else (name, [])
+            if setting not in TrialSettings.model_fields:
+                found = unknown("trial parameter", setting, TrialSettings.model_fields)
+                raise SpaceError(found, "parameters", name, *place)
+        for name in self.defaults:
+            if name not in TrialSettings.model_fields:
+                raise SpaceError(
+                    unknown("trial parameter", name, TrialSettings.model_fields), "defaults", name
+                )
+
+    def _check_teachers(self) -> None:
+        more = [(("more_teachers", number), recipe) for number, recipe in enumerate(self.more_teachers)]
+        for place, recipe in ((("teacher",), self.teacher), *more):
+            with placed(*place, among=recipe.model_dump()):
+                check(Architecture(model=recipe.model, image_size=recipe.image_size))
+                check_optimizer(recipe.optimizer_config)
+
     def order(self) -> list[str]:
-        """Return the parameters' names, each after those that it depends on.
+        """Return the parameters' names, each after those that it depends on."""
+        return in_order(self.parameters)
+
+    def widest(self, name: str) -> tuple[float, float]:
+        """Return the smallest and the largest number that a parameter may be, whatever its limits follow."""
+        return widest(self.parameters, name)
+
+    def derived(self) -> frozenset[str]:
+        """Return the parameters whose limits follow another's value."""
+        return frozenset(name for name, parameter in self.parameters.items() if parameter.follows)
+
+    def needs_teacher_values(self) -> frozenset[str]:
+        """Return the objectives whose limits follow what the teacher reaches or costs."""
+        return frozenset(name for name, limit in self.constraints.items() if limit.follows_teacher)
+
+    def resolved(self, teacher: Mapping[str, float]) -> "Space":
+        """Return the space with plain limits, where they follow what its teacher reaches or costs.
 
         Raises:
-            UsageError: conditions that depend on each other in a circle.
+            UsageError: a value is missing, or with it no trial could keep the limit.
         """
-        found: list[str] = []
-        left = dict(self.parameters)
-        while left:
-            ready = [name for name, parameter in left.items() if set(parameter.when) <= set(found)]
-            if not ready:
-                raise UsageError(f"The conditions of {', '.join(sorted(left))} depend on each other.")
-            found += ready
-            left = {name: parameter for name, parameter in left.items() if name not in ready}
-        return found
+        limits = dict(self.constraints)
+        for name in sorted(self.needs_teacher_values()):
+            if name not in teacher:
+                raise SpaceError(f"The limit of '{name}' follows the teacher, whose own isn't known.")
+            try:
+                limits[name] = limits[name].resolved(teacher[name])
+            except ValueError as error:
+                said = str(error)
+                raise SpaceError(
+                    f"The limit of '{name}' for a teacher with {teacher[name]:g}: {said}"
+                ) from error
+        return self.model_copy(update={"constraints": limits})
 
     def choose(self, chooser: Chooser) -> dict[str, Any]:
-        """Draw one point: the active parameters with their values."""
+        """Draw one point: the active parameters with their values.
+
+        Raises:
+            UsageError: a derived range is empty for what has been drawn; no check of the space had met it.
+        """
         params: dict[str, Any] = {}
         for name in self.order():
             parameter = self.parameters[name]
             if not parameter.active(params):
                 continue
-            match parameter:
-                case FloatParameter(low=low, high=high, step=step, log=log):
-                    params[name] = chooser.suggest_float(name, low, high, step=step, log=log)
-                case IntParameter(low=low, high=high, step=step, log=log):
-                    params[name] = chooser.suggest_int(name, low, high, step=step, log=log)
-                case CategoricalParameter(choices=choices):
-                    params[name] = chooser.suggest_categorical(name, choices)
+            now = parameter.at(params)
+            if flaw := now.flaw():
+                raise SpaceError(f"'{name}' has no values at {params}: {flaw}.", "parameters", name)
+            params[name] = now.choose(chooser, name)
         return params
 
     def points(self) -> list[dict[str, Any]] | None:
@@ -203,25 +208,22 @@ class Space(Strict):
     def _values(self, setting: str) -> list[Value] | None:
         """Return all values that a setting may have; None if they have no end."""
         found: list[Value] = []
-        for parameter in self._parameters_of(setting):
-            listed = parameter.values()
-            if listed is None:
+        names = self._names_of(setting)
+        for name in names:
+            points = all_points(with_followed(self.parameters, [name]), most=MOST_POINTS)
+            if points is None:
                 return None
-            found += listed
-        if all(parameter.when for parameter in self._parameters_of(setting)):  # or there is none
+            found += [point[name] for point in points if name in point]
+        if all(self.parameters[name].when for name in names):  # or there is none
             found.append(self.defaults.get(setting, TrialSettings.model_fields[setting].default))
         return list(dict.fromkeys(found))
 
-    def _parameters_of(self, setting: str) -> list[Parameter]:
-        return [each for name, each in self.parameters.items() if (each.sets or name) == setting]
+    def _names_of(self, *settings: str) -> list[str]:
+        return [name for name, each in self.parameters.items() if (each.sets or name) in settings]
 
     def architectures(self) -> list[Architecture] | None:
         """Return every architecture that the space can propose; None if they are more than `MOST_LISTED`."""
-        deciding = {
-            name: self.parameters[name]
-            for name in self.order()
-            if (self.parameters[name].sets or name) in Architecture.model_fields
-        }
+        deciding = with_followed(self.parameters, self._names_of(*Architecture.model_fields))
         points = all_points(deciding, most=4 * MOST_LISTED)
         found = dict.fromkeys(self._architecture(point) for point in points or ())
         return list(found) if points is not None and len(found) <= MOST_LISTED else None
@@ -239,9 +241,9 @@ class Space(Strict):
             UsageError: a value out of range, or of a parameter whose conditions don't hold.
         """
         return [
-            (name, _followed(self, params, name))
-            for seed in self.start_with
-            for name, params in seed.points()
+            point
+            for number, seed in enumerate(self.start_with)
+            for point in filled_in(self.parameters, seed, number)
         ]
 
     def completed(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -250,29 +252,10 @@ class Space(Strict):
         for name in self.order():
             parameter = self.parameters[name]
             if parameter.active(filled):
-                filled[name] = params.get(name, parameter.edges()[0])
+                filled[name] = params.get(name, parameter.at(filled).edges()[0])
         return filled
 
     def first_settings(self) -> TrialSettings:
         """Return the settings of the point that is tried first, or of one like it."""
         params = [params for _, params in self.seed_points()] or [{}]
         return self.settings(self.completed(params[0]))
-
-
-def _followed(space: Space, params: dict[str, Value], point: str) -> dict[str, Any]:
-    """Return a seed point with what it leaves to a default; what it gives must lie in its range."""
-    filled: dict[str, Any] = {}
-    for name in space.order():
-        parameter = space.parameters[name]
-        if not parameter.active(filled):
-            if name in params:
-                raise UsageError(f"The seed point '{point}' sets '{name}', whose conditions it doesn't meet.")
-            continue
-        value = params.get(name, parameter.default)
-        if value is None:
-            continue
-        filled[name] = value
-        if not parameter.holds(value):
-            where = f"value of '{name}' in the seed point '{point}':"
-            raise unknown(where, str(value), map(str, parameter.edges()))
-    return filled

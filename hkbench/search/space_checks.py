@@ -1,51 +1,62 @@
 """What a space is checked for before anything trains, beyond its own keys and names."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from hkbench.errors import UsageError
 from hkbench.models.architecture import Architecture
 from hkbench.models.build import build, left_out
-from hkbench.search.parameters import Value
+from hkbench.search.parameters import CategoricalParameter, Parameter
 from hkbench.search.settings import TrialSettings, lost_worth
-from hkbench.search.space import MOST_LISTED, Space
+from hkbench.search.space import Space
+from hkbench.search.space_conditions import extremes
+from hkbench.search.space_lines import Place, SpaceError, spoken_of
+from hkbench.search.space_seeds import filled_in
 
 
 def edge_settings(space: Space) -> list[TrialSettings]:
     """Return the settings of the seed points, and of points that reach every choice and end of a range.
 
     Raises:
-        UsageError: a value that no trial could have.
+        SpaceError: a value that no trial could have, and where it is.
     """
-    seeds = [space.settings(space.completed(params)) for _, params in space.seed_points()]
-    return seeds + [
-        space.settings(_reaching(space, name, value))
-        for name, parameter in space.parameters.items()
-        for value in parameter.edges()
-    ]
+    found = []
+    for number, seed in enumerate(space.start_with):
+        for _, params in filled_in(space.parameters, seed, number):
+            places = {name: ("start_with", number, *seed.place(name)) for name in seed.params | seed.each}
+            found.append(_settings(space, space.completed(params), places, ("start_with", number)))
+    for name, parameter in space.parameters.items():
+        for causes in extremes(space.parameters, name):
+            for number, value in enumerate(parameter.at(causes).edges()):
+                place = ("parameters", name, *_edge(parameter, number))
+                point = space.completed({**causes, name: value})
+                found.append(_settings(space, point, {name: place}, place))
+    return found
 
 
-def _reaching(space: Space, wanted: str, value: Value) -> dict[str, Any]:
-    """Return a point in which the parameter `wanted` is active and has `value`."""
-    forced: dict[str, Value] = {wanted: value}
-    causes = [wanted]
-    while causes:
-        for cause, allowed in space.parameters[causes.pop()].when.items():
-            forced[cause] = allowed[0] if isinstance(allowed, list) else allowed
-            causes.append(cause)
-    return space.completed(forced)
+def _edge(parameter: Parameter, number: int) -> Place:
+    return ("choices", number) if isinstance(parameter, CategoricalParameter) else (("low", "high")[number],)
 
 
-def refuse_untimed(space: Space) -> None:
-    """Refuse latency as an objective or a limit where there are too many networks to be timed beforehand.
+def _settings(
+    space: Space, point: dict[str, Any], places: Mapping[str, Place], otherwise: Place
+) -> TrialSettings:
+    """Return a point's settings; a fault lies where the setting is that the error names first.
 
-    Raises:
-        UsageError: says what to take instead.
+    `places` say where parameters have their value, by default with the parameter; `otherwise` where a fault
+    lies that names no setting.
     """
-    if "latency_ms" in {*space.objectives, *space.constraints} and space.architectures() is None:
-        raise UsageError(
-            "latency_ms is measured before the first trial, while nothing else runs, and this space has more "
-            f"than {MOST_LISTED} architectures. Take macs in its place, or let the space list fewer."
-        )
+    try:
+        return space.settings(point)
+    except UsageError as error:
+        sets = {space.parameters[name].sets or name: name for name in point}
+        setting = spoken_of(str(error), space.chosen(point))
+        if setting is None:
+            raise SpaceError(error, *otherwise) from error
+        if setting not in sets:
+            raise SpaceError(error, "defaults", setting) from error
+        name = sets[setting]
+        raise SpaceError(error, *places.get(name, ("parameters", name))) from error
 
 
 def check_weights(space: Space) -> None:
