@@ -4,18 +4,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hkbench.benchmark.devices import Device, Found, Missing, find, parse_device
-from hkbench.benchmark.isolate import RowFailure, measure_isolated
-from hkbench.benchmark.jobs import RowJob, RowResult
+from hkbench.benchmark.energy import why_no_energy
+from hkbench.benchmark.isolate import RowFailure, measure_energy_isolated, measure_isolated
+from hkbench.benchmark.jobs import EnergyResult, RowJob, RowResult
 from hkbench.benchmark.runtimes import RUNTIMES
 from hkbench.errors import UsageError, unknown
+from hkbench.store.device_lock import LONGEST_WAIT_S, devices_of, warn_unlockable
 from hkbench.store.digest import sha256_of
 from hkbench.store.environment import now
 from hkbench.store.records import BenchmarkRecord
+from hkbench.telemetry.tally import ENERGY_SECONDS
 
 DEFAULT_TIME_LIMIT_S = 2.0
 
 OVERHEAD_S = 120.0
 """What a row's process may take beyond its time limit: start, loading, the cold call and the last one."""
+
+BESIDE = "measured beside a training that did not pause for it"
+"""The reason of a row whose figures are there, and higher than they would be alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +67,8 @@ def measure_artifact(
 ) -> BenchmarkRecord:
     """Measure one ONNX file in a process of its own; nothing is written.
 
+    Trainings on the machine pause meanwhile, as `store.device_lock` says.
+
     Args:
         path: the file, with input `pictures` float32 (batch, 3, S, S) and output `logits`.
         device: `cpu`, `cuda` or `cuda:1`.
@@ -73,10 +81,7 @@ def measure_artifact(
     Raises:
         UsageError: `device` is no device's name, or a number is out of its range.
     """
-    parsed = parse_device(device)
-    conditions = Conditions(
-        device=parsed, place=find(parsed), batch=batch, threads=threads, time_limit_s=time_limit_s
-    )
+    conditions = _conditions(device, batch, threads, time_limit_s)
     there = path.is_file()
     subject = Subject(
         model_id=path.stem if model_id is None else model_id,
@@ -87,16 +92,53 @@ def measure_artifact(
     return measure(path if there else Missing(reason=f"there is no file {path}"), subject, conditions)
 
 
+def measure_energy(
+    path: Path, *, device: str, threads: int = 1, seconds: float = ENERGY_SECONDS
+) -> EnergyResult | RowFailure | Missing:
+    """Measure what a picture, at batch 1, takes from a GPU's energy counter above what the idle GPU takes.
+
+    In a process of its own, which rests for `seconds` and then calls the network for as long, while trainings
+    on that GPU pause; nothing is written.
+
+    Raises:
+        UsageError: as `measure_artifact`.
+    """
+    conditions = _conditions(device, 1, threads, seconds)
+    job = _job(path, conditions)
+    if isinstance(job, Missing):
+        return job
+    if reason := why_no_energy(device):
+        return Missing(reason=reason)
+    asked = job.model_copy(update={"energy_seconds": seconds})
+    return measure_energy_isolated(asked, timeout_s=2 * seconds + OVERHEAD_S + LONGEST_WAIT_S)
+
+
 def measure(file: Path | Missing, subject: Subject, conditions: Conditions) -> BenchmarkRecord:
     """Measure the file of `subject` under `conditions`; what is missing makes a failed row."""
     row = _empty_row(subject, conditions)
-    result = _attempt(file, conditions)
-    if isinstance(result, RowResult):
-        return row.model_copy(update={"status": "ok", **dict(result)})
-    return row.model_copy(update={"reason": result.reason})
+    job = _job(file, conditions)
+    result = job if isinstance(job, Missing) else _attempt(job)
+    if not isinstance(result, RowResult):
+        return row.model_copy(update={"reason": result.reason})
+    found = dict(result)
+    reason = None if found.pop("alone") else BESIDE
+    return row.model_copy(update={"status": "ok", "reason": reason, **found})
 
 
-def _attempt(file: Path | Missing, conditions: Conditions) -> RowResult | RowFailure | Missing:
+def _attempt(job: RowJob) -> RowResult | RowFailure:
+    devices = devices_of(job.device_uuid)
+    warn_unlockable(devices)  # here, since the row's process has nobody to tell it to
+    return measure_isolated(job, timeout_s=job.time_limit_s + OVERHEAD_S + len(devices) * LONGEST_WAIT_S)
+
+
+def _conditions(device: str, batch: int, threads: int, time_limit_s: float) -> Conditions:
+    parsed = parse_device(device)
+    return Conditions(
+        device=parsed, place=find(parsed), batch=batch, threads=threads, time_limit_s=time_limit_s
+    )
+
+
+def _job(file: Path | Missing, conditions: Conditions) -> RowJob | Missing:
     place = conditions.place
     if isinstance(file, Missing):
         return file
@@ -104,7 +146,7 @@ def _attempt(file: Path | Missing, conditions: Conditions) -> RowResult | RowFai
         return place
     if reason := RUNTIMES[conditions.runtime].missing(conditions.device):
         return Missing(reason=reason)
-    job = RowJob(
+    return RowJob(
         path=file.resolve(),
         runtime=conditions.runtime,
         device=conditions.device.name,
@@ -113,7 +155,6 @@ def _attempt(file: Path | Missing, conditions: Conditions) -> RowResult | RowFai
         threads=conditions.threads,
         time_limit_s=conditions.time_limit_s,
     )
-    return measure_isolated(job, timeout_s=conditions.time_limit_s + OVERHEAD_S)
 
 
 def _empty_row(subject: Subject, conditions: Conditions) -> BenchmarkRecord:

@@ -5,16 +5,20 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from hkbench.benchmark.jobs import RowJob, RowResult
+from hkbench.benchmark.jobs import EnergyResult, RowJob, RowResult
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 LONGEST_REASON = 500
 
 # -P: a file of the user's working directory must not pass for a library.
 WORKER = (sys.executable, "-P", "-m", "hkbench.benchmark.worker")
+
+
+Result = TypeVar("Result", bound=BaseModel)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +33,17 @@ def measure_isolated(job: RowJob, *, timeout_s: float) -> RowResult | RowFailure
 
     Args:
         job: the row.
-        timeout_s: the process is killed after this, start, loading and measuring together.
+        timeout_s: the process is killed after this, start, loading, waiting and measuring together.
     """
+    return _isolated(job, RowResult, timeout_s)
+
+
+def measure_energy_isolated(job: RowJob, *, timeout_s: float) -> EnergyResult | RowFailure:
+    """Measure the energy that a job with `energy_seconds` asks for, in the same way."""
+    return _isolated(job, EnergyResult, timeout_s)
+
+
+def _isolated(job: RowJob, kind: type[Result], timeout_s: float) -> Result | RowFailure:
     environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(job.threads))
     try:
         done = subprocess.run(
@@ -48,7 +61,7 @@ def measure_isolated(job: RowJob, *, timeout_s: float) -> RowResult | RowFailure
     if done.returncode:
         return RowFailure(reason=_reason(done.returncode, done.stderr))
     try:
-        return RowResult.model_validate_json(done.stdout)
+        return kind.model_validate_json(done.stdout)
     except ValidationError as error:
         return RowFailure(reason=f"the row's process gave no result: {error.errors()[0]['msg']}")
 

@@ -8,7 +8,11 @@ from hkbench.store.records import Usage
 
 
 class RowJob(BaseModel):
-    """What one row asks its process to measure."""
+    """What one row asks its process to measure.
+
+    With `energy_seconds` it is what a call takes from the energy counter of the GPU, in stretches of so many
+    seconds; without, it is latency, and the process's own cost.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -19,10 +23,14 @@ class RowJob(BaseModel):
     batch: PositiveInt
     threads: PositiveInt
     time_limit_s: PositiveFloat
+    energy_seconds: PositiveFloat | None = None
 
 
 class RowResult(BaseModel):
-    """What the process has measured; the fields are `BenchmarkRecord`'s."""
+    """What the process has measured; the fields are `BenchmarkRecord`'s.
+
+    `alone` is False where a training on the device didn't pause for it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -33,3 +41,15 @@ class RowResult(BaseModel):
     p99_ms: float | None
     samples: int
     usage: Usage
+    alone: bool
+
+
+class EnergyResult(BaseModel):
+    """Millijoules a call above idle, the watts of the idle device, and how many calls that took."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    energy_mj: float
+    idle_w: float
+    calls: int
+    alone: bool

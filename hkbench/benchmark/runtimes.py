@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from hkbench.benchmark.devices import Device
+from hkbench.benchmark.devices import Device, Missing, find, parse_device
 from hkbench.errors import HkbenchError
 from hkbench.export.session import open_session
 
@@ -73,3 +73,14 @@ RUNTIMES: dict[str, Runtime] = {
     "onnxruntime": Runtime(missing=_onnxruntime_missing, load=_load_onnxruntime),
 }
 """Name → runtime."""
+
+
+def why_unmeasurable(device: str, runtime: str = "onnxruntime") -> str | None:
+    """Return why a runtime can't time anything on a device, `cpu` or `cuda:0`; None if it can.
+
+    Raises:
+        UsageError: that is no device's name.
+    """
+    parsed = parse_device(device)
+    place = find(parsed)
+    return place.reason if isinstance(place, Missing) else RUNTIMES[runtime].missing(parsed)

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from hkbench.export.session import PICTURES, open_session
+from hkbench.store.device_lock import HOST, alone_on
 
 FEWEST_ROUNDS = 8
 Key = TypeVar("Key", bound=Hashable)
@@ -19,7 +20,8 @@ def timed_in_turns(
 ) -> dict[Key, float]:
     """Return the median time in ms of one inference of each file, on noise, on the CPU.
 
-    The files take turns, so that whatever else the machine does falls on all alike.
+    Trainings pause meanwhile, and the files take turns, so that whatever else the machine does falls on all
+    alike.
 
     Args:
         contents: ONNX files by any key.
@@ -30,9 +32,9 @@ def timed_in_turns(
     """
     noise = np.random.default_rng(0).random((batch, 3, image_size, image_size), dtype=np.float32)
     sessions = {key: open_session(content, threads=threads) for key, content in contents.items()}
-    return in_turns(
-        {key: partial(session.run, None, {PICTURES: noise}) for key, session in sessions.items()}, seconds
-    )
+    calls = {key: partial(session.run, None, {PICTURES: noise}) for key, session in sessions.items()}
+    with alone_on([HOST]):
+        return in_turns(calls, seconds)
 
 
 def in_turns(calls: Mapping[Key, Callable[[], object]], seconds: float) -> dict[Key, float]:

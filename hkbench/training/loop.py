@@ -4,7 +4,6 @@ One loop for CPU and GPU. Everything random in an epoch follows from (seed, epoc
 equals an unbroken one.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +20,7 @@ from hkbench.config import usable_memory_bytes
 from hkbench.data.order import advise_window, epoch_windows
 from hkbench.errors import HkbenchError, UsageError
 from hkbench.models.classifier import Classifier
+from hkbench.store.device_lock import DeviceShare
 from hkbench.store.records import Metrics
 from hkbench.training.evaluate import feature_logits, network_logits
 from hkbench.training.feed import Batch, TrainingData, feed_for
@@ -85,7 +85,8 @@ class Training:
         config: the recipe.
         device: where to train.
 
-    `on_step` may be set to a function of (steps done, steps of the epoch), called now and then.
+    `on_step` may be set to a function of (steps done, steps of the epoch), called now and then, and
+    `device_share` to a share of the device, so that measurements elsewhere can pause `epochs`.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class Training:
         self._trained = [each for each in self.network.parameters() if each.requires_grad]
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._amp_dtype is torch.float16)
         self.on_step: Callable[[int, int], None] | None = None
+        self.device_share = DeviceShare()
 
     @property
     def trained(self) -> nn.Module:
@@ -131,21 +133,22 @@ class Training:
         return str(self._amp_dtype or torch.float32).removeprefix("torch.")
 
     def epochs(self) -> Iterator[EpochResult]:
-        """Train the epochs that are left, one for each step of the iterator.
+        """Train the epochs that are left, one for each step of the iterator; pauses don't count as seconds.
 
         Raises:
             DivergedError: the loss is no longer a number.
         """
         while self.epoch < self.config.epochs:
-            started = time.perf_counter()
-            train_loss = self.train_epoch()
-            self.epoch += 1
-            metrics = self.evaluate()
+            started = self.device_share.clock()
+            with self.device_share:
+                train_loss = self.train_epoch()
+                self.epoch += 1
+                metrics = self.evaluate()
             yield EpochResult(
                 epoch=self.epoch,
                 train_loss=train_loss,
                 learning_rate=float(self._schedule.get_last_lr()[0]),
-                seconds=time.perf_counter() - started,
+                seconds=self.device_share.clock() - started,
                 metrics=metrics,
             )
 
@@ -170,6 +173,7 @@ class Training:
         losses = torch.zeros(self.steps_an_epoch, device=self.device)
         coming = self._coming_windows(windows)
         for step, batch in enumerate(self._feed.epoch(batches, views)):
+            self.device_share.pause()
             if step in coming:
                 advise_window(self.data.pictures, coming[step])
             losses[step] = self._step(batch)
@@ -251,11 +255,11 @@ class Training:
         Raises:
             DivergedError: a logit that float16 can't hold, or a metric that is no number.
         """
-        data = self.data
+        data, pause = self.data, self.device_share.pause
         if data.validation_inputs is None:
-            logits = network_logits(self.trained, data.pictures, data.validation, self.device)
+            logits = network_logits(self.trained, data.pictures, data.validation, self.device, pause)
         else:
-            logits = feature_logits(classifier_of(self.trained), data.validation_inputs, self.device)
+            logits = feature_logits(classifier_of(self.trained), data.validation_inputs, self.device, pause)
         if not np.abs(logits).max() <= np.finfo(np.float16).max:  # so that NaN is refused too
             place = self._place(self.epoch - 1, self.steps_an_epoch - 1)
             raise DivergedError(f"The logits of the validation part grew past float16 {place}.")

@@ -3,18 +3,25 @@
 import hashlib
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_onnx_file import write_onnx
 
-from hkbench.benchmark.artifact import measure_artifact
+from hkbench.benchmark.artifact import BESIDE, measure_artifact
 from hkbench.benchmark.isolate import RowFailure, measure_isolated
 from hkbench.benchmark.jobs import RowJob, RowResult
 from hkbench.errors import UsageError
+from hkbench.store.device_lock import DeviceShare, devices_of
 
 LIMIT_S = 0.2
+IMPATIENT = """
+from hkbench.store import device_lock
+device_lock.alone_on.__wrapped__.__kwdefaults__["batch_s"] = 0.05
+"""
 
 
 def job(path: Path, **changes: object) -> RowJob:
@@ -58,6 +65,30 @@ def test_peak_memory_is_the_row_s_own(tiny_onnx: Path) -> None:
     assert row.usage is not None
     assert row.usage.peak_rss_bytes is not None
     assert row.usage.peak_rss_bytes < len(ballast)
+
+
+def test_trainings_pause_while_a_row_is_measured(tiny_onnx: Path) -> None:
+    share = DeviceShare(devices_of(None))
+    with ThreadPoolExecutor(1) as elsewhere, share:
+        row = elsewhere.submit(measure_artifact, tiny_onnx, time_limit_s=1.0)
+        while not row.done():
+            share.pause()
+            time.sleep(0.001)
+    found = row.result()
+    assert (found.status, found.reason) == ("ok", None)
+    # Its samples alone take half a second, whatever else there is.
+    assert time.perf_counter() - share.clock() >= 0.5
+
+
+def test_row_beside_a_training_that_does_not_pause_says_so(
+    tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_start(tmp_path, IMPATIENT, monkeypatch)
+    with DeviceShare(devices_of(None)), ThreadPoolExecutor(1) as elsewhere:
+        row = elsewhere.submit(measure_artifact, tiny_onnx, time_limit_s=LIMIT_S).result()
+    assert row.status == "ok"
+    assert row.p50_ms is not None
+    assert row.reason == BESIDE
 
 
 def test_weights_beside_the_file_count_as_its_size(tiny_onnx: Path) -> None:
