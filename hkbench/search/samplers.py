@@ -1,19 +1,27 @@
 """What proposes the next point: Optuna's samplers by name, and a grid that knows of conditions."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
 
 from hkbench.errors import unknown
 
 STARTUP_TRIALS = 8
 
 
-def build_sampler(name: str, seed: int) -> BaseSampler:
+def build_sampler(name: str, seed: int, derived: Collection[str] = ()) -> BaseSampler:
     """Build a sampler by its name.
+
+    Args:
+        name: one of `SAMPLERS`.
+        seed: of everything random.
+        derived: parameters whose limits follow another's value. TPE would keep the limits that they had in
+            the first trial, so it draws each of them by itself.
 
     Raises:
         UsageError: there is no such sampler.
@@ -21,7 +29,23 @@ def build_sampler(name: str, seed: int) -> BaseSampler:
     if name not in SAMPLERS:
         raise unknown("sampler", name, SAMPLERS)
     with experimental_parts():
-        return SAMPLERS[name](seed)
+        sampler = SAMPLERS[name](seed)
+    if isinstance(sampler, _Tpe):
+        sampler.derived = frozenset(derived)
+    return sampler
+
+
+class _Tpe(optuna.samplers.TPESampler):
+    """TPE that models some parameters each by itself."""
+
+    derived: frozenset[str] = frozenset()
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Return the parameters that are modelled together."""
+        found = super().infer_relative_search_space(study, trial)
+        return {name: known for name, known in found.items() if name not in self.derived}
 
 
 def _tpe(seed: int) -> BaseSampler:
@@ -30,9 +54,7 @@ def _tpe(seed: int) -> BaseSampler:
     Conditional spaces need `group`; `constant_liar` counts running trials as poor, so that trials that
     start together differ.
     """
-    return optuna.samplers.TPESampler(
-        multivariate=True, group=True, n_startup_trials=STARTUP_TRIALS, seed=seed, constant_liar=True
-    )
+    return _Tpe(multivariate=True, group=True, n_startup_trials=STARTUP_TRIALS, seed=seed, constant_liar=True)
 
 
 def _gp(seed: int) -> BaseSampler:
@@ -57,7 +79,9 @@ def _random(seed: int) -> BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
+FRONTIER = "frontier"
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    FRONTIER: _random,
     "tpe": _tpe,
     "gp": _gp,
     "nsga2": _nsga2,
@@ -65,7 +89,9 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "qmc": _qmc,
     "grid": _random,
 }
-"""Name → how the sampler is built from a seed. Of a grid the study itself draws the points."""
+"""Name → how the sampler is built from a seed. `frontier` is hkbench's own, in `proposer`; of a grid the
+study itself draws the points.
+"""
 
 
 @contextmanager

@@ -3,37 +3,79 @@
 import json
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
+from optuna.distributions import CategoricalDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from hkbench.errors import UsageError
+from hkbench.search.narrowing import WithinSampler, widened
 from hkbench.search.samplers import build_sampler, experimental_parts
 from hkbench.search.space import MOST_POINTS, Space
 
 log = logging.getLogger(__name__)
 
 ASKS_BEFORE_EXHAUSTED = 64
+REPEATS_BEFORE_LISTED = 8
+"""So many repeats in a row of a space that can be listed, and the next point is one that is left, at
+random.
+"""
 SEED_POINT = "seed_point"
 SAME_AS = "same_as"
 LAST_VALUES = "last_values"
 REASON = "reason"
 REFUSED = "refused"
+BESIDE = "beside"
+"""Marks a trial that a search adds for a comparison: it isn't one of those that were asked for."""
+AGAIN = "again"
+"""Names the failed trial whose point this one tries again."""
+STATES: dict[TrialState, Literal["COMPLETE", "PRUNED", "FAIL"]] = {
+    TrialState.COMPLETE: "COMPLETE",
+    TrialState.PRUNED: "PRUNED",
+    TrialState.FAIL: "FAIL",
+}
+THAWS = "thaws"
+"""Names the stopped trial that this one goes on from."""
+FAILURES = "failures"
+"""Of a trial that is tried again from its checkpoint: [cause, reason] of each failure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """A trial that the study knows to have ended."""
+
+    asked: "Asked"
+    state: Literal["COMPLETE", "PRUNED", "FAIL"]
+    reason: str | None
+    refused: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A point that is to be trained."""
+    """A point that is to be trained; `thaws` is the number of the stopped trial that it goes on from."""
 
     number: int
     params: dict[str, Any]
     seed_point: str | None
+    thaws: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A point that a sampler of our own proposes; `thaws` is the number of a stopped trial to go on from."""
+
+    params: dict[str, Any]
+    thaws: int | None = None
+
+
+Propose = Callable[[Collection[str]], Proposal | None]
+"""Keys of the points that the study has had → the next point; None when nothing is left."""
 
 
 class Study:
@@ -46,6 +88,7 @@ class Study:
         self._study = study
         self._space = space
         self._grid = unlisted
+        self._path: Path | None = None
 
     @classmethod
     def open(cls, path: Path, space: Space, seed: int, sampler: str = "tpe") -> "Study":
@@ -58,7 +101,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         fresh = not path.exists()
         path.parent.mkdir(parents=True, exist_ok=True)
-        _cut_torn_line(path)
+        _mend_journal(path)
         lock = JournalFileOpenLock(str(path))
         study = optuna.create_study(
             study_name=space.name,
@@ -67,77 +110,126 @@ class Study:
             load_if_exists=not fresh,
         )
         # Another seed for each opening: the same one would propose the first points again.
-        study.sampler = build_sampler(sampler, seed + len(study.get_trials(deepcopy=False)))
+        study.sampler = build_sampler(sampler, seed + len(study.get_trials(deepcopy=False)), space.derived())
         found = cls(study, space, grid)
+        found._path = path
         if fresh:
-            with experimental_parts():
-                study.set_metric_names(list(space.objectives))
-            for name, params in space.seed_points():
-                found._enqueue(params, name)
+            found._begin()
         return found
 
+    @classmethod
+    def in_memory(cls, space: Space, seed: int, sampler: str = "tpe") -> "Study":
+        """Open a study that nobody else will see, such as one of a simulated search."""
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        grid = shuffled_grid(space, seed) if sampler == "grid" else None
+        directions = list(space.objectives.values())
+        found = cls(
+            optuna.create_study(directions=directions, sampler=build_sampler(sampler, seed, space.derived())),
+            space,
+            grid,
+        )
+        found._begin()
+        return found
+
+    def _begin(self) -> None:
+        """Name the objectives, and put the space's seed points before all others."""
+        with experimental_parts():
+            self._study.set_metric_names(list(self._space.objectives))
+        for name, params in self._space.seed_points():
+            self._enqueue(params, name)
+
     def insist(self, params: dict[str, Any], like: int, name: str) -> Asked:
-        """Add a trial with just these parameters, all of which trial `like` has, repeated or not."""
+        """Add a trial beside the search with these parameters, which trial `like` has, repeated or not."""
+        return self._add(params, like, {SEED_POINT: name, BESIDE: True})
+
+    def _add(self, params: dict[str, Any], like: int, attrs: dict[str, Any]) -> Asked:
         distributions = self._study.get_trials(deepcopy=False)[like].distributions
         self._study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.RUNNING,
                 params=params,
                 distributions={each: distributions[each] for each in params},
-                user_attrs={SEED_POINT: name},
+                user_attrs=attrs,
             )
         )
         number = len(self._study.get_trials(deepcopy=False)) - 1
-        return Asked(number=number, params=params, seed_point=name)
+        return Asked(number=number, params=params, seed_point=attrs.get(SEED_POINT), thaws=attrs.get(THAWS))
 
     def _enqueue(self, params: dict[str, Any], name: str) -> None:
         """Put a named point before all that the sampler would propose."""
         self._study.enqueue_trial(params, user_attrs={SEED_POINT: name}, skip_if_exists=True)
 
-    def ask(self) -> Asked | None:
+    def ask(self, propose: Propose | None = None) -> Asked | None:
         """Return a point that no earlier trial has had; None when the space seems to hold no other.
 
-        A repeated point is answered from the record: it is told at once what its first trial gave.
+        A repeated point is answered from the record: it is told at once what its first trial gave. What is
+        enqueued comes first, then what `propose` says, else the grid or Optuna's sampler.
         """
-        for _ in range(ASKS_BEFORE_EXHAUSTED if self._grid is None else MOST_POINTS):
-            if self._grid is not None and not self._waiting():
-                if not self._grid:
+        for repeats in range(ASKS_BEFORE_EXHAUSTED if self._grid is None else MOST_POINTS):
+            if not self._waiting():
+                proposal = self._proposal(propose, repeats)
+                if proposal is not None and proposal.thaws is not None:
+                    return self._add(proposal.params, proposal.thaws, {THAWS: proposal.thaws})
+                if proposal is not None:
+                    self._study.enqueue_trial(proposal.params)
+                elif propose is not None or self._grid is not None:
                     return None
-                self._study.enqueue_trial(self._grid.pop())
             trial = self._study.ask()
             params = self._space.choose(trial)
             same = self._earlier(trial.number, params)
             if same is None:
                 return Asked(number=trial.number, params=params, seed_point=trial.user_attrs.get(SEED_POINT))
-            trial.set_user_attr(SAME_AS, same.number)
-            if same.state == TrialState.COMPLETE:
-                self._study.tell(trial.number, same.values)
-            else:
-                self._study.tell(trial.number, state=TrialState.PRUNED)
+            self._answer(trial, same)
         return None
+
+    def _proposal(self, propose: Propose | None, repeats: int) -> Proposal | None:
+        """Return the next point where that isn't left to Optuna's sampler."""
+        if propose is not None:
+            return propose({point_key(trial.params) for trial in self._trials()})
+        if self._grid is None and repeats == REPEATS_BEFORE_LISTED:
+            points = self._space.points()
+            self._grid = None if points is None else shuffled(points, seed=len(self._study.trials))
+        return Proposal(params=self._grid.pop()) if self._grid else None
 
     def _waiting(self) -> bool:
         """Whether a point is enqueued."""
         return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def _earlier(self, number: int, params: dict[str, Any]) -> FrozenTrial | None:
-        wanted = _point_key(params)
+        wanted = point_key(params)
         for trial in self._trials():
-            if trial.number != number and _point_key(trial.params) == wanted:
+            if trial.number != number and point_key(trial.params) == wanted:
                 return trial
         return None
 
     def running(self) -> list[Asked]:
-        """Return the trials that were asked and not told: after a crash, those to go on with."""
-        return [
-            Asked(number=trial.number, params=trial.params, seed_point=trial.user_attrs.get(SEED_POINT))
-            for trial in self._trials()
-            if trial.state == TrialState.RUNNING
-        ]
+        """Return the trials that were asked and not told: after a crash, those to go on with.
+
+        A point that a kill has cut off while it was asked for is completed, and answered from the record if
+        it is a repeat.
+        """
+        found = []
+        for trial in [each for each in self._trials() if each.state == TrialState.RUNNING]:
+            params = self._completed(trial)
+            meant = {BESIDE, AGAIN, THAWS} & trial.user_attrs.keys()
+            same = None if meant else self._earlier(trial.number, params)
+            if same is not None and same.number < trial.number:
+                self._answer(optuna.Trial(self._study, trial._trial_id), same)
+            else:
+                found.append(_asked(trial, params))
+        return found
 
     def trained(self) -> int:
-        """Return how many trials have ended, without repeats and those refused before training."""
-        return sum(trial.state.is_finished() and REFUSED not in trial.user_attrs for trial in self._trials())
+        """Return how many trials have ended, without repeats, those refused before training, those that
+        another has tried again or gone on from, and those beside the search.
+        """
+        again = {trial.user_attrs.get(name) for trial in self._trials() for name in (AGAIN, THAWS)}
+        return sum(
+            trial.state.is_finished()
+            and not {REFUSED, BESIDE} & trial.user_attrs.keys()
+            and trial.number not in again
+            for trial in self._trials()
+        )
 
     def _trials(self) -> Iterator[FrozenTrial]:
         for trial in self._study.get_trials(deepcopy=False):
@@ -184,6 +276,113 @@ class Study:
             return None
         return optuna.Trial(self._study, frozen._trial_id)
 
+    def _completed(self, trial: FrozenTrial) -> dict[str, Any]:
+        """Return a trial's point, the parameters that it lacks drawn now."""
+        known = self._space.parameters
+        lacks = any(known[name].active(trial.params) for name in known.keys() - trial.params.keys())
+        if not lacks or BESIDE in trial.user_attrs:
+            return dict(trial.params)
+        return {**trial.params, **self._space.choose(optuna.Trial(self._study, trial._trial_id))}
+
+    def _answer(self, trial: optuna.Trial, same: FrozenTrial) -> None:
+        """Tell a repeated point what its first trial gave."""
+        trial.set_user_attr(SAME_AS, same.number)
+        if same.state == TrialState.COMPLETE:
+            self._study.tell(trial.number, same.values)
+        else:
+            self._study.tell(trial.number, state=TrialState.PRUNED)
+
+    def beside(self) -> set[int]:
+        """Return the trials that were added for comparisons."""
+        return {trial.number for trial in self._trials() if BESIDE in trial.user_attrs}
+
+    def note_failure(self, number: int, cause: str, reason: str) -> None:
+        """Keep why a trial is tried again, so that a later run counts it too."""
+        trial = self._open_trial(number)
+        if trial is not None:
+            trial.set_user_attr(FAILURES, [*self.failures(number), (cause, reason)])
+
+    def failures(self, number: int) -> list[tuple[str, str]]:
+        """Return (cause, reason) of each time that a trial has failed and was tried again."""
+        attrs = self._study.get_trials(deepcopy=False)[number].user_attrs
+        return [(cause, reason) for cause, reason in attrs.get(FAILURES, ())]
+
+    def again(self, number: int) -> Asked | None:
+        """Add a trial of the point of one that has failed, counted in its place; None if there is one."""
+        trials = self._study.get_trials(deepcopy=False)
+        if any(trial.user_attrs.get(AGAIN) == number for trial in trials):
+            return None
+        name = trials[number].user_attrs.get(SEED_POINT)
+        return self._add(trials[number].params, number, {SEED_POINT: name, AGAIN: number})
+
+    def narrow_to(self, space: Space) -> None:
+        """Go on within a space that is the study's own, or a narrower one."""
+        choices: dict[str, list[Any]] = {}
+        for trial in self._study.get_trials(deepcopy=False):
+            for name, known in trial.distributions.items():
+                if isinstance(known, CategoricalDistribution):
+                    choices[name] = list(known.choices)
+        for name, value in self._waiting_values():
+            if value not in choices.setdefault(name, []):
+                choices[name].append(value)
+        self._space = widened(space, choices)
+        if self._space != space:
+            seed = len(self._study.get_trials(deepcopy=False))
+            self._study.sampler = WithinSampler(self._study.sampler, space, seed)
+
+    def _waiting_values(self) -> Iterator[tuple[str, Any]]:
+        """Yield the parameters of the points that are enqueued."""
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            yield from trial.system_attrs.get("fixed_params", {}).items()
+
+    def params_of(self, number: int) -> dict[str, Any] | None:
+        """Return the point of a trial; None if the study has no such trial, or one that only waits."""
+        trials = self._study.get_trials(deepcopy=False)
+        known = number < len(trials) and trials[number].state != TrialState.WAITING
+        return dict(trials[number].params) if known else None
+
+    def unrecorded(self, recorded: Collection[int]) -> list[Ended]:
+        """Return the trials that the study knows to have ended, beside those recorded."""
+        return [
+            Ended(
+                asked=_asked(trial, trial.params),
+                state=STATES[trial.state],
+                reason=trial.user_attrs.get(REASON),
+                refused=REFUSED in trial.user_attrs,
+            )
+            for trial in self._trials()
+            if trial.state.is_finished() and trial.number not in recorded
+        ]
+
+    def adopt(self, number: int, params: dict[str, Any], seed_point: str | None) -> None:
+        """Add a trial that is on record and that the study has lost, with those before it as repeats."""
+        if number < len(self._study.get_trials(deepcopy=False)):  # it waits: the first of those that do
+            self._space.choose(self._study.ask())
+        for lost in range(len(self._study.get_trials(deepcopy=False)), number + 1):
+            own = lost == number
+            fixed = optuna.trial.FixedTrial(params)
+            self._space.choose(fixed)
+            self._study.add_trial(
+                optuna.trial.create_trial(
+                    state=TrialState.RUNNING if own else TrialState.FAIL,
+                    params=fixed.params if own else {},
+                    distributions=fixed.distributions if own else {},
+                    user_attrs={SEED_POINT: seed_point} if own else {SAME_AS: number},
+                )
+            )
+
+    def mend(self) -> None:
+        """Make the journal whole after a write that failed half-way."""
+        if self._path is not None:
+            _mend_journal(self._path)
+
+
+def _asked(trial: FrozenTrial, params: dict[str, Any]) -> Asked:
+    attrs = trial.user_attrs
+    return Asked(
+        number=trial.number, params=dict(params), seed_point=attrs.get(SEED_POINT), thaws=attrs.get(THAWS)
+    )
+
 
 def random_points(space: Space, count: int, seed: int) -> list[dict[str, Any]]:
     """Draw points of a space at random, each parameter by its own range and scale."""
@@ -204,11 +403,15 @@ def shuffled_grid(space: Space, seed: int) -> list[dict[str, Any]]:
             f"A grid needs a space that ends: {space.name} has a range without steps, or more than "
             f"{MOST_POINTS:,} points. Give its ranges a step, or take another sampler."
         )
-    random.Random(seed).shuffle(points)
-    return points
+    return shuffled(points, seed)
 
 
-def _point_key(params: dict[str, Any]) -> str:
+def shuffled(points: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """Return points in random order."""
+    return random.Random(seed).sample(points, len(points))
+
+
+def point_key(params: dict[str, Any]) -> str:
     """Return a text that two points share when they are equal to six significant digits."""
     return json.dumps(
         {
@@ -219,10 +422,14 @@ def _point_key(params: dict[str, Any]) -> str:
     )
 
 
-def _cut_torn_line(path: Path) -> None:
-    """Drop a last line without its newline: a killed driver's; the next append would hide behind it."""
+def _mend_journal(path: Path) -> None:
+    """Drop a last line without its newline, a killed driver's: the next append would hide behind it.
+
+    Its lock goes too, which Optuna would wait for; whoever opens a study has the run's own lock.
+    """
     if not path.exists():
         return
+    Path(f"{path}.lock").unlink(missing_ok=True)
     written = path.read_bytes()
     whole = written[: written.rfind(b"\n") + 1]
     if len(whole) != len(written):

@@ -1,0 +1,153 @@
+"""What a trial will reach at its last epoch, from all learning curves so far: a Gaussian process.
+
+A trial's accuracy after epoch t is modelled as m(t) + g(x) + h(x, t) + noise. m is the mean curve, g what a
+point x of the space gains over it for good, h what it gains for a while. All three covariances are Matérn
+5/2 in x with a length for each parameter; h is exponential in log t besides. In the manner of freeze-thaw
+Bayesian optimisation (arXiv 1406.3896), with the mean curve learned from the increments that trials had, so
+that those which were stopped early don't pull its end down. Lengths and scales are those of the greatest
+posterior density.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+JITTER = 1e-6
+FEWEST = 4
+"""Below so many observations the model is left as its priors say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observations:
+    """Values after epochs: `points` float (n, columns), `epochs` (n,), `values` (n,), `trials` (n,) their
+    numbers.
+    """
+
+    points: NDArray[np.float64]
+    epochs: NDArray[np.float64]
+    values: NDArray[np.float64]
+    trials: NDArray[np.int64]
+
+
+class CurveModel:
+    """The model; `fit` chooses its lengths and scales, `predict` conditions it on what is known.
+
+    Args:
+        groups: int (columns,), which columns share a length.
+        last: the epoch that is predicted.
+    """
+
+    def __init__(self, groups: NDArray[np.int64], last: int) -> None:
+        self._groups = torch.from_numpy(groups)
+        self._last = last
+        self._lengths = int(groups.max()) + 1 if len(groups) else 0
+        # log lengths, then logs of: scale g, scale h, length in log t, noise
+        self._parameters = np.concatenate([np.zeros(self._lengths), np.log([1.0, 0.5, 1.0, 0.1])])
+
+    def fit(self, seen: Observations) -> None:
+        """Choose the lengths and scales that explain the observations best."""
+        if len(seen.values) < FEWEST:
+            return
+        points, epochs, values = _tensors(seen.points, np.log(seen.epochs), self._residuals(seen))
+
+        def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            wanted = torch.tensor(parameters, requires_grad=True)
+            covariance = self._covariance(wanted, points, epochs, points, epochs)
+            covariance = covariance + (torch.exp(2 * wanted[-1]) + JITTER) * torch.eye(len(values))
+            factor = torch.linalg.cholesky(covariance)
+            scaled = torch.linalg.solve_triangular(factor, values[:, None], upper=False)[:, 0]
+            found = 0.5 * scaled.square().sum() + factor.diagonal().log().sum() - self._log_prior(wanted)
+            found.backward()
+            assert wanted.grad is not None
+            slope: NDArray[np.float64] = wanted.grad.numpy()
+            return float(found.detach()), slope
+
+        best = minimize(
+            loss,
+            self._parameters,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(-3.0, 3.0)] * self._lengths + [(-4.0, 2.0), (-4.0, 1.0), (-2.0, 2.0), (-4.0, 0.0)],
+            options={"maxiter": 40},
+        )
+        self._parameters = best.x
+
+    def _log_prior(self, parameters: Tensor) -> Tensor:
+        lengths, rest = parameters[: self._lengths], parameters[self._lengths :]
+        expected = torch.tensor(np.log([1.0, 0.5, 1.0, 0.1]))
+        prior: Tensor = -0.5 * (lengths - 0.3).square().sum() - 0.5 * (rest - expected).square().sum()
+        return prior
+
+    def _residuals(self, seen: Observations) -> NDArray[np.float64]:
+        self._mean, self._scale = mean_curve(seen, self._last)
+        residuals: NDArray[np.float64] = (seen.values - self._mean[seen.epochs.astype(int)]) / self._scale
+        return residuals
+
+    def predict(
+        self, seen: Observations, points: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return mean and standard deviation of the value at the last epoch, float (points,) each."""
+        with torch.no_grad():
+            wanted = torch.from_numpy(self._parameters)
+            last = np.full(len(points), math.log(self._last))
+            asked, at = _tensors(points, last)
+            known, epochs, values = _tensors(seen.points, np.log(seen.epochs), self._residuals(seen))
+            covariance = self._covariance(wanted, known, epochs, known, epochs)
+            covariance += (torch.exp(2 * wanted[-1]) + JITTER) * torch.eye(len(known))
+            factor = torch.linalg.cholesky(covariance)
+            between = self._covariance(wanted, known, epochs, asked, at)
+            half = torch.linalg.solve_triangular(factor, between, upper=False)
+            weights = torch.cholesky_solve(values[:, None], factor)[:, 0]
+            mean = between.T @ weights
+            scales = torch.exp(2 * wanted[self._lengths : self._lengths + 2]).sum()
+            variance = (scales - half.square().sum(dim=0)).clamp_min(1e-12)
+        return (
+            self._mean[self._last] + self._scale * mean.numpy(),
+            self._scale * variance.sqrt().numpy(),
+        )
+
+    def _covariance(self, parameters: Tensor, a: Tensor, s: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        lengths = torch.exp(parameters[: self._lengths])[self._groups]
+        scale_g, scale_h, length_t, _ = torch.exp(parameters[self._lengths :])
+        near = _matern(a / lengths, b / lengths)
+        in_time = torch.exp(-(s[:, None] - t[None, :]).abs() / length_t)
+        covariance: Tensor = near * (scale_g.square() + scale_h.square() * in_time)
+        return covariance
+
+
+def mean_curve(seen: Observations, last: int) -> tuple[NDArray[np.float64], float]:
+    """Return the mean value after each epoch, float (last + 1,) with [0] unused, and the scale about it.
+
+    The mean after the first epoch that is seen, plus the mean increments from each epoch to the next that
+    trials had.
+    """
+    total, count = np.zeros(last + 1), np.zeros(last + 1)
+    order = np.lexsort((seen.epochs, seen.trials))
+    epochs, values, trials = seen.epochs[order].astype(int), seen.values[order], seen.trials[order]
+    starts = values[epochs == epochs.min()] if len(epochs) else np.zeros(1)
+    for before in range(len(epochs) - 1):
+        after = before + 1
+        if trials[before] != trials[after]:
+            continue
+        steps = epochs[after] - epochs[before]
+        total[epochs[before] + 1 : epochs[after] + 1] += (values[after] - values[before]) / steps
+        count[epochs[before] + 1 : epochs[after] + 1] += 1
+    increments = np.divide(total, count, out=np.zeros(last + 1), where=count > 0)
+    mean = starts.mean() + np.cumsum(increments)
+    residual = seen.values - mean[seen.epochs.astype(int)] if len(epochs) else np.ones(1)
+    return mean, max(float(residual.std()), 1e-3)
+
+
+def _tensors(*arrays: NDArray[np.float64]) -> tuple[Tensor, ...]:
+    return tuple(torch.from_numpy(np.ascontiguousarray(each, dtype=np.float64)) for each in arrays)
+
+
+def _matern(a: Tensor, b: Tensor) -> Tensor:
+    square = (a[:, None, :] - b[None, :, :]).square().sum(dim=-1)
+    distance = (5 * square + 1e-12).sqrt()
+    return (1 + distance + 5 * square / 3) * torch.exp(-distance)
