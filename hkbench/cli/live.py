@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hkbench.cli.console import PLAIN_INTERVAL_S, err
+from hkbench.search.extend import NO_LIMIT
 from hkbench.search.plan import SearchPlan
 from hkbench.search.settings import TrialSettings
 from hkbench.store.records import EpochRecord, TrialRecord
@@ -99,6 +100,10 @@ class PlainLines:
         last = self._plan.space.schedule.max_epochs
         self._say(f"trial {epoch.trial}, epoch {epoch.epoch} of {last}: {epoch.metrics['accuracy']:.1%}")
 
+    def trial_retried(self, number: int, reason: str, epoch: int) -> None:
+        """Say that a trial goes on in another worker."""
+        self._say(f"trial {number} goes on from epoch {epoch}: {reason}")
+
     def trial_ended(self, trial: TrialRecord) -> None:
         """Say how a trial ended."""
         why = f": {trial.reason}" if trial.reason else ""
@@ -122,6 +127,8 @@ class LiveTable:
         self._ended = {trial.number: trial for trial in before}
         self._ended_before = len(before)
         recorded = RunDirectory(plan.out).epochs() if plan.resume else []
+        at_once = plan.concurrency or 1
+        self._spent_before_s = sum(row.seconds for row in recorded if row.trial != "teacher") / at_once
         self._epochs_before = max((row.epoch for row in recorded if row.trial == 0), default=0)
         self._live = Live(
             console=err, get_renderable=self._draw, refresh_per_second=REDRAWS_A_SECOND, transient=True
@@ -170,6 +177,10 @@ class LiveTable:
             self._epochs[epoch.trial] = epoch.epoch
             self._accuracy[epoch.trial] = epoch.metrics["accuracy"]
 
+    def trial_retried(self, number: int, reason: str, epoch: int) -> None:
+        """Leave a line for a trial that goes on in another worker."""
+        err.print(f"trial {number} goes on from epoch {epoch}: {reason}", markup=False, style="dim")
+
     def trial_ended(self, trial: TrialRecord) -> None:
         """Show how a trial ended."""
         self._ended[trial.number] = trial
@@ -188,15 +199,15 @@ class LiveTable:
         if self._search_started is None or self._phase != "search":
             return ""
         spent = now - self._search_started
-        total = self._plan.space.schedule.trials
+        total, budget = self._plan.space.schedule.trials, self._plan.budget
         guesses = []
         ended = len(self._ended) - self._ended_before
         if ended:
             guesses.append(spent / ended * (total - len(self._ended)))
-        if self._plan.budget_s is not None:
-            guesses.append(self._plan.budget_s - spent)
+        if budget is not None and budget.unit == "seconds":
+            guesses.append(budget.amount - self._spent_before_s - spent)
         left = f", about {minutes(max(0.0, min(guesses)))} left" if guesses else ""
-        return f"{len(self._ended)} of {total} trials{left}"
+        return f"{len(self._ended)}{'' if total >= NO_LIMIT else f' of {total}'} trials{left}"
 
     def _training_left(self, now: float) -> str:
         """Return how long a single training will take, from its epochs since it began or was resumed."""

@@ -23,10 +23,17 @@ def search(
         str | None, typer.Option(help="What makes a product: 'subfolder', or a pattern with one group.")
     ] = None,
     split: Annotated[str, typer.Option(help="random, or by-group to hold out whole products.")] = "random",
-    trials: Annotated[int | None, typer.Option(help="How many trials at most.", min=1)] = None,
+    trials: Annotated[
+        str | None,
+        typer.Option(help="How many trials at most; with --resume also +N, so many more.", metavar="N"),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="How many epochs a trial trains at most.", min=1)] = None,
     budget: Annotated[
-        str | None, typer.Option(help="Time for the trials, such as 10m; the export comes on top.")
+        str | None,
+        typer.Option(
+            help="What the trials may take in all: 10m, '200 epochs' or '600 gpu-s'; with --resume also "
+            "+10m, so much more. The export comes on top."
+        ),
     ] = None,
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="The run directory; a new results/<space> by default.")
@@ -41,8 +48,9 @@ def search(
         ),
     ] = None,
     sampler: Annotated[
-        str, typer.Option(help="What proposes points: tpe, gp, nsga2, qmc, random or grid.")
-    ] = "tpe",
+        str | None,
+        typer.Option(help="What proposes points: tpe, gp, nsga2, qmc, random or grid; tpe by default."),
+    ] = None,
     train_pictures: Annotated[
         int | None, typer.Option(help="Train on so many pictures, evenly drawn; all by default.", min=2)
     ] = None,
@@ -58,6 +66,23 @@ def search(
     set_key: Annotated[
         list[str] | None, typer.Option("--set", help="Override a key of the space: schedule.reduction=2.")
     ] = None,
+    max_concurrent: Annotated[
+        int | None,
+        typer.Option(help="Trials at once; by default what this machine trains fastest with.", min=1),
+    ] = None,
+    max_failures: Annotated[
+        int,
+        typer.Option(
+            help="How often a trial whose worker is lost or hangs goes on from its checkpoint.", min=0
+        ),
+    ] = 2,
+    epoch_limit: Annotated[
+        str | None,
+        typer.Option(
+            help="Time after which an epoch counts as hung, such as 10m; by default 20 times the median of "
+            "its network, and 2 minutes at least."
+        ),
+    ] = None,
     address: Annotated[
         str | None, typer.Option(help="Join the Ray cluster at this address.", envvar="RAY_ADDRESS")
     ] = None,
@@ -72,9 +97,13 @@ def search(
     """
     # What trains is imported when it is needed: torch and Ray take seconds, and --help has none to give.
     from hkbench.search import plan as plans
+    from hkbench.search.budget import parse_duration
+    from hkbench.search.extend import asked_for
     from hkbench.search.space_file import load_space
 
-    overrides = _overrides(set_key or [], trials, epochs, budget)
+    overrides = set_keys(set_key or [])
+    if epochs is not None:
+        overrides["schedule.max_epochs"] = str(epochs)
     teacher_folder = plans.folder_of(teacher)
     if teacher is not None and teacher_folder is None:
         overrides["teacher.model"] = teacher
@@ -89,11 +118,12 @@ def search(
         group_by=group_by,
         split=split,
         seed=seed,
-        sampler=sampler,
         pictures=train_pictures,
         views=views or (plans.QUICK_VIEWS if quick else None),
-        budget_s=plans.parse_duration(loaded.schedule.budget) if loaded.schedule.budget else None,
-        concurrency=None,
+        concurrency=max_concurrent,
+        threads=plans.threads_beside(max_concurrent, device) if max_concurrent else 1,
+        max_failures=max_failures,
+        epoch_limit_s=parse_duration(epoch_limit) if epoch_limit is not None else None,
         device=device,
         gpu_share=1.0 if device == "cuda" else 0.0,
         address=address,
@@ -101,6 +131,7 @@ def search(
         quick=quick,
         command=("hkbench", *sys.argv[1:]),
     )
+    plan = asked_for(plan, trials=trials, budget=budget, sampler=sampler)
     run_plan(plan, dry_run=dry_run, json_=json_)
 
 
@@ -124,6 +155,9 @@ def _run(plan: "SearchPlan", json_: bool) -> None:
     view = LiveTable(plan) if err.is_terminal else PlainLines(plan)
     with view:
         result = run_search(plan, view)
+    if result.nothing_to_do:
+        how = " Extend it by --resume with --trials +N or --budget +10m." if plan.kind == "search" else ""
+        err.print(f"{result.run.path} is finished: nothing was left to do.{how}", markup=False)
     report = build_report(result.run)
     if json_:
         print_json(
@@ -144,16 +178,6 @@ def _run(plan: "SearchPlan", json_: bool) -> None:
     if result.unmeasured:
         first = result.unmeasured[0]
         raise IncompleteError(f"{len(result.unmeasured)} rows could not be measured: {first.reason}.")
-
-
-def _overrides(
-    texts: list[str], trials: int | None, epochs: int | None, budget: str | None
-) -> dict[str, str]:
-    """Return dotted keys of the space with their values; a flag of its own wins over --set."""
-    named = {"trials": trials, "max_epochs": epochs, "budget": budget}
-    return set_keys(texts) | {
-        f"schedule.{key}": str(value) for key, value in named.items() if value is not None
-    }
 
 
 def set_keys(texts: list[str]) -> dict[str, str]:

@@ -116,6 +116,7 @@ def train(
     """
     from hkbench.config import usable_cores
     from hkbench.search import plan as plans
+    from hkbench.search.budget import parse_duration
     from hkbench.search.one import one_network
     from hkbench.search.space_file import parse_yaml
 
@@ -138,7 +139,7 @@ def train(
         space=space,
         teacher_folder=teacher_folder,
         costs=costs,
-        fitted_s=plans.parse_duration(budget) if budget is not None and epochs is None else None,
+        fitted_s=parse_duration(budget) if budget is not None and epochs is None else None,
         out=out_folder or plans.default_run(_folder_name(space), resume=resume),
         data=data,
         group_by=group_by,

@@ -20,9 +20,18 @@ def run_alone(session: SearchSession, job: Job, advance: Advance) -> None:
     with torch_threads(job.threads):
         while (ready := session.next_trial()) is not None:
             data = job.shared.open(ready.settings.image_size)
-            run = TrialRun(job, ready.number, ready.settings, ready.recorded_epochs, on_step=advance)
+            run = TrialRun(
+                job,
+                ready.number,
+                ready.settings,
+                ready.recorded_epochs,
+                attempt=ready.attempt,
+                on_step=advance,
+            )
             results = run.results(data)
             while (result := _next(results)) is not None:
+                if "built" in result:
+                    continue
                 result |= ready.costs.objectives()
                 if "failed" in result or result["epoch"] >= job.max_epochs:
                     session.on_end(ready.number, result)

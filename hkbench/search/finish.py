@@ -56,6 +56,15 @@ def twin_of(student: TrialRecord, space: Space, trials: list[TrialRecord]) -> Tr
     return next((trial for trial in trials if is_feasible(trial) and trial.params == params), None)
 
 
+def chosen_trials(space: Space, trials: list[TrialRecord]) -> dict[int, TrialRecord]:
+    """Return the trials that are shipped, by number: the frontier, the best student and its twin."""
+    best = frontier_numbers(trials, space.objectives)
+    chosen = {trial.number: trial for trial in trials if trial.number in best}
+    student = best_student(trials)
+    twin = None if student is None else twin_of(student, space, trials)
+    return chosen | {trial.number: trial for trial in (student, twin) if trial is not None}
+
+
 def finalists(
     plan: SearchPlan, prepared: Prepared, job: Job, run: RunDirectory
 ) -> Iterator[tuple[Finalist, str]]:
@@ -64,11 +73,9 @@ def finalists(
     for number, teacher in enumerate(prepared.teachers, start=1):
         yield _teacher(number, teacher, data.name), "fp32"
     trials = run.trials()
-    best = frontier_numbers(trials, plan.space.objectives)
-    chosen = {trial.number: trial for trial in trials if trial.number in best}
+    chosen = chosen_trials(plan.space, trials)
     student = best_student(trials)
     twin = None if student is None else twin_of(student, plan.space, trials)
-    chosen |= {trial.number: trial for trial in (student, twin) if trial is not None}
     for number in sorted(chosen):
         trial = chosen[number]
         settings = plan.space.settings(trial.params)

@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 from hkbench.benchmark.devices import Missing, find, parse_device
 from hkbench.benchmark.packing import best_packing
+from hkbench.config import usable_cores
 from hkbench.data.splits import SCHEMES, SPLIT_SEED
 from hkbench.errors import UsageError, unknown
+from hkbench.search.budget import Budget
 from hkbench.search.space import Space
 from hkbench.store.records import RunRecord
 from hkbench.training.teacher import TeacherRecipe
@@ -27,7 +29,8 @@ class SearchPlan:
     `views` is the number of views of each picture, `concurrency` that of trials at once, each with `threads`
     threads; None lets the search choose them, by measuring this machine. A plan of the kind `train` has one
     trial, which is trained in this process; with `fitted_s` its number of epochs is chosen to take so long.
-    `pictures` cuts the train part down to so many.
+    `pictures` cuts the train part down to so many. A trial that loses its worker is taken up again up to
+    `max_failures` times; one epoch may take `epoch_limit_s`, None for what is learned from others.
     `teacher_folder` is a teacher that is there, in place of the space's own; `costs` a file of what wrong
     answers cost.
     """
@@ -44,11 +47,13 @@ class SearchPlan:
     split_seed: int = SPLIT_SEED
     seed: int = 0
     views: int | None = None
-    budget_s: float | None = None
+    budget: Budget | None = None
     sampler: str = "tpe"
     pictures: int | None = None
     concurrency: int | None = 1
     threads: int = 1
+    max_failures: int = 2
+    epoch_limit_s: float | None = None
     device: str = "cpu"
     gpu_share: float = 0.0
     quick: bool = False
@@ -63,6 +68,14 @@ class SearchPlan:
             raise UsageError("A teacher's folder can't be joined by the space's more_teachers.")
         if self.teacher_folder is not None and not self.space.may_need_teacher():
             raise UsageError(f"{self.space.name} has no loss that reads a teacher: leave --teacher out.")
+        in_gpu_seconds = self.budget is not None and self.budget.unit == "gpu_seconds"
+        if self.device == "cpu" and in_gpu_seconds:
+            raise UsageError(
+                f"A budget of {self.budget} needs --device cuda: trials on the CPU take no seconds of a GPU. "
+                "Give one in time or epochs."
+            )
+        if self.device == "cpu" and self.space.schedule.unit == "gpu_seconds":
+            raise UsageError("schedule.unit gpu_seconds needs --device cuda: take epochs or seconds.")
 
     @property
     def train_pictures(self) -> int | None:
@@ -99,7 +112,7 @@ class SearchPlan:
             "train_pictures": self.pictures,
             "sampler": self.sampler,
             "quick": self.quick,
-            "budget_s": self.budget_s,
+            "budget": str(self.budget) if self.budget is not None else None,
             "concurrency": self.concurrency,
             "threads": self.threads,
             "device": self.device,
@@ -117,6 +130,11 @@ def packed(plan: SearchPlan, recorded: tuple[int, int] | None = None) -> SearchP
         return plan
     workers, threads = recorded or best_packing(plan.device, cached_only=plan.quick)
     return replace(plan, concurrency=min(workers, plan.space.schedule.trials), threads=threads)
+
+
+def threads_beside(concurrency: int, device: str) -> int:
+    """Return the threads of each of so many trials at once: on a CPU they share its cores."""
+    return max(1, usable_cores() // concurrency) if device == "cpu" else usable_cores()
 
 
 def folder_of(teacher: str | None) -> Path | None:
@@ -170,18 +188,3 @@ def check_device(name: str) -> None:
     found = find(device)
     if isinstance(found, Missing):
         raise UsageError(f"Trials can't train on {name}: {found.reason}.")
-
-
-UNITS_S = {"s": 1, "m": 60, "h": 3600}
-
-
-def parse_duration(text: str) -> float:
-    """Return the seconds of a duration such as `90s`, `10m` or `1.5h`.
-
-    Raises:
-        UsageError: it is no such text, or not above 0.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh])\s*", text)
-    if found is None or float(found[1]) <= 0:
-        raise UsageError(f"A budget is a number with s, m or h, such as 10m; found '{text}'.")
-    return float(found[1]) * UNITS_S[found[2]]

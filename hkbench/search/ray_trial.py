@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from ray import tune
 
+from hkbench.search.fence import FencedOffError, end_at_once
 from hkbench.search.settings import TrialSettings
 from hkbench.search.shared import OpenData
 from hkbench.search.trial import Job, TrialRun, failure_of
+from hkbench.search.watchdog import hang_file, step_limit, watchdog
 
 log = logging.getLogger(__name__)
 
@@ -36,23 +38,44 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]
         self._number = int(config["number"])
         self._settings = TrialSettings.model_validate(config["settings"])
         self._recorded_epochs = int(config["recorded_epochs"])
+        self._attempt = int(config["attempt"])
+        self._epoch_limit_s: float | None = config["epoch_limit_s"]
+        self._reports = 0
+        self._epoch = self._recorded_epochs
         self._results: Iterator[dict[str, Any]] | None = None
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch and report it, or report why the trial can't go on."""
+        """Build the trial, or train one epoch, and report it; or report why the trial can't go on.
+
+        An epoch that takes too long ends the process, and so does a checkpoint that another worker's is the
+        newer of: nobody listens.
+        """
         try:
             if self._results is None:
                 self._results = self._start()
-            result = next(self._results)
+                result = next(self._results)  # of unknown length: frozen stages see all views here
+            else:
+                with watchdog(hang_file(self._job.checkpoints, self._number), self._limit_s()):
+                    result = next(self._results)
+        except FencedOffError as error:
+            log.error("%s", error)
+            end_at_once()
         except Exception as error:  # whatever ends a trial is its record, not the study's end
             log.exception("trial %d failed", self._number)
             return {"number": self._number, **failure_of(error), "done": True}
+        if "built" in result:
+            return result
+        self._reports, self._epoch = self._reports + 1, result["epoch"]
         return {**result, **self._costs, "done": result["epoch"] >= self._job.max_epochs}
+
+    def _limit_s(self) -> float | None:
+        last = self._epoch + 1 >= self._job.max_epochs
+        return step_limit(self._epoch_limit_s, self._settings, first=self._reports == 0, last=last)
 
     def _start(self) -> Iterator[dict[str, Any]]:
         torch.set_num_threads(self._job.threads)
         size = self._settings.image_size
         if size not in self._mapped:
             self._mapped[size] = self._job.shared.open(size)
-        run = TrialRun(self._job, self._number, self._settings, self._recorded_epochs)
+        run = TrialRun(self._job, self._number, self._settings, self._recorded_epochs, attempt=self._attempt)
         return run.results(self._mapped[size])

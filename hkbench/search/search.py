@@ -3,27 +3,38 @@
 import logging
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from hkbench.analysis.trials import losses_of
-from hkbench.errors import NoTrialCompletedError, StoppedError
+from hkbench.errors import HkbenchError, NoTrialCompletedError, StoppedError
 from hkbench.search.alone import run_alone
 from hkbench.search.costs import Costs
-from hkbench.search.finish import best_student, measure, ship, twin_of, twin_params, weak_teacher
+from hkbench.search.extend import is_more
+from hkbench.search.failures import ALIKE
+from hkbench.search.fence import Fence
+from hkbench.search.finish import (
+    best_student,
+    chosen_trials,
+    measure,
+    ship,
+    twin_of,
+    twin_params,
+    weak_teacher,
+)
+from hkbench.search.judging import never_stopping, rule_so_far
+from hkbench.search.ledger import TrialListener
 from hkbench.search.plan import SearchPlan, packed
 from hkbench.search.prepare import Listener, PhaseClock, Prepared, open_pictures, prepare
 from hkbench.search.ray_runtime import check_address, ray_runtime
 from hkbench.search.record import held, refuse_foreign, start_record, update_record
+from hkbench.search.retire import retire
 from hkbench.search.runner import run_trials
-from hkbench.search.scheduler import ParetoHalving
-from hkbench.search.session import SearchSession, TrialListener
-from hkbench.search.space import Schedule
+from hkbench.search.said import rejections, untold, why_nothing
+from hkbench.search.session import SearchSession
 from hkbench.search.space_checks import check_weights, warnings_of
 from hkbench.search.study import Asked, Study
-from hkbench.search.trial import Job
+from hkbench.search.trial import CHECKPOINTS, Job
 from hkbench.store.environment import now
 from hkbench.store.records import BenchmarkRecord, ModelRecord, RunRecord
 from hkbench.store.rundir import RunDirectory
@@ -31,7 +42,6 @@ from hkbench.store.rundir import RunDirectory
 log = logging.getLogger(__name__)
 
 STUDY_FILE = "study.log"
-NAMED_PICTURES = 5
 
 
 class SearchListener(Listener, TrialListener, Protocol):
@@ -40,12 +50,13 @@ class SearchListener(Listener, TrialListener, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """What a search leaves behind."""
+    """What a search leaves behind; `nothing_to_do` says that it was finished before, and nothing was made."""
 
     run: RunDirectory
     models: list[ModelRecord]
     unmeasured: list[BenchmarkRecord]
     seconds: float
+    nothing_to_do: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +66,7 @@ class _Search:
     plan: SearchPlan
     run: RunDirectory
     prepared: Prepared
+    costs: Costs
     job: Job
     study: Study
     session: SearchSession
@@ -66,19 +78,42 @@ def run_search(plan: SearchPlan, listener: SearchListener) -> SearchResult:
 
     Raises:
         UsageError: a run directory in use or of another study, or input that can't be used.
+        HkbenchError: storage or Ray was lost; what is on record is kept and `--resume` goes on.
         StoppedError: Ctrl-C or SIGTERM; everything is kept and `--resume` goes on.
         NoTrialCompletedError: no trial came to its end.
     """
     run = RunDirectory(plan.out)
-    refuse_foreign(plan, run)
+    changes = refuse_foreign(plan, run)
     check_weights(plan.space)
     if plan.address:
         check_address(plan.address)
     with held(run), _sigterm_like_ctrl_c():
+        if plan.resume and not changes and _is_finished(run):
+            return SearchResult(
+                run=run, models=run.model_records(), unmeasured=[], seconds=0.0, nothing_to_do=True
+            )
         try:
-            return _run_locked(plan, run, listener)
+            return _run_locked(plan, run, changes, listener)
         except KeyboardInterrupt:
-            raise _stopped(run) from None
+            raise _stopped(plan, run) from None
+        except NoTrialCompletedError:
+            raise
+        except HkbenchError:
+            _note_interrupted(run)
+            raise
+
+
+def _is_finished(run: RunDirectory) -> bool:
+    """Whether a search has come to its end, and all that it shipped is there."""
+    models = run.model_records()
+    return run.read_run().status == "finished" and bool(models) and all(map(run.holds, models))
+
+
+def _note_interrupted(run: RunDirectory) -> None:
+    """Note that a search has ended early, where that can be written."""
+    with suppress(HkbenchError, OSError):
+        if run.run_file.is_file():
+            update_record(run, status="interrupted", finished=now())
 
 
 @contextmanager
@@ -90,54 +125,90 @@ def _sigterm_like_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _stopped(run: RunDirectory) -> StoppedError:
+def _stopped(plan: SearchPlan, run: RunDirectory) -> StoppedError:
     if not run.run_file.is_file():
         return StoppedError(
             "Stopped before the first trial. What was prepared is kept in the cache; go on with the same "
             "command."
         )
     update_record(run, status="interrupted", finished=now())
+    added = any(is_more(text) for text in plan.command)
+    without = ", but without what it adds: that is kept" if added else ""
     return StoppedError(
-        f"Stopped. Everything so far is in {run.path}; go on with the same command and --resume."
+        f"Stopped. Everything so far is in {run.path}; go on with the same command and --resume{without}."
     )
 
 
-def _run_locked(plan: SearchPlan, run: RunDirectory, listener: SearchListener) -> SearchResult:
+def _run_locked(
+    plan: SearchPlan, run: RunDirectory, changes: list[str], listener: SearchListener
+) -> SearchResult:
     there = run.read_run() if run.run_file.is_file() else None
     clock = PhaseClock(listener, there.phase_seconds if there else {})
     pictures = open_pictures(plan, clock, listener)
     clock.begin("architectures")
     costs = Costs(plan.space, pictures.classes, "cpu")
     costs.measure(listener.advance)
-    costs.refuse_impossible(plan.space.constraints)
+    costs.refuse_impossible(costs.limits)
     prepared = prepare(plan, pictures, clock, listener, there)
     plan = prepared.plan
     if plan.concurrency is None:
         clock.begin("cores")
         plan = packed(plan, _recorded_packing(there))
-    start_record(plan, run, prepared)
-    search = _assemble(plan, run, prepared, costs, listener)
+    start_record(plan, run, prepared, changes)
+    search = _assemble(_with_limits(plan, prepared, costs), run, prepared, costs, listener)
+    if there is not None and there.status == "failed":
+        search.session.try_failed_again()
     try:
         _train(search, clock)
     finally:
         clock.end()
     update_record(run, phase_seconds=clock.seconds)
     if search.session.interrupted:
-        raise _stopped(run)
+        raise _stopped(plan, run)
+    _refuse_without_trials(search)
+    return _finish(search, clock)
+
+
+def _with_limits(plan: SearchPlan, prepared: Prepared, costs: Costs) -> SearchPlan:
+    """Return the plan with plain limits, where they follow the teacher."""
+    if not plan.space.needs_teacher_values():
+        return plan
+    teacher = prepared.teachers[0].record
+    values = {**teacher.validation, **costs.of(teacher.structure).objectives()}
+    space = plan.space.resolved(values)
+    costs.limits = space.constraints
+    costs.refuse_impossible(space.constraints)
+    return replace(plan, space=space)
+
+
+def _refuse_without_trials(search: _Search) -> None:
+    run, hopeless = search.run, search.session.hopeless
+    if hopeless is not None:
+        update_record(run, status="failed", finished=now())
+        raise NoTrialCompletedError(
+            f"The first {ALIKE} trials failed, all for the same reason: {hopeless.rstrip('.')}. The search "
+            "stops here. Once that is mended, --resume goes on, and tries these points again."
+        )
     if not any(trial.state == "COMPLETE" for trial in run.trials()):
         update_record(run, status="failed", finished=now())
-        raise NoTrialCompletedError(_why_nothing(run))
+        raise NoTrialCompletedError(why_nothing(run))
+
+
+def _finish(search: _Search, clock: PhaseClock) -> SearchResult:
+    """Ship the frontier, measure it, and close the record."""
+    plan, run, prepared = search.plan, search.run, search.prepared
     clock.begin("export")
-    unshipped = ship(plan, prepared, search.job, run, listener.advance)
+    unshipped = ship(plan, prepared, search.job, run, search.listener.advance)
+    retire(run, set(chosen_trials(plan.space, run.trials())))
     clock.begin("measure")
-    rows = measure(plan, run, listener.advance)
+    rows = measure(plan, run, search.listener.advance)
     clock.end()
     models = run.model_records()
     warnings = [
-        *_rejections(prepared),
+        *rejections(prepared.data_record()),
         *weak_teacher(models),
         *unshipped,
-        *_untold(search),
+        *untold(plan, run.trials(), exhausted=search.session.exhausted),
         *warnings_of(plan.space),
     ]
     update_record(run, status="finished", finished=now(), phase_seconds=clock.seconds, warnings=warnings)
@@ -164,22 +235,27 @@ def _assemble(
     listener: SearchListener,
 ) -> _Search:
     study = Study.open(run.path / STUDY_FILE, plan.space, plan.seed, plan.sampler)
+    study.narrow_to(plan.space)
+    folder = (run.path / CHECKPOINTS).resolve()
+    job = Job(
+        shared=prepared.shared,
+        checkpoints=folder,
+        max_epochs=plan.space.schedule.max_epochs,
+        seed=plan.seed,
+        threads=plan.threads,
+        device=plan.device,
+        on_cluster=plan.address is not None,
+        fence=Fence.raised(folder),
+    )
     return _Search(
         plan=plan,
         run=run,
         prepared=prepared,
+        costs=costs,
         study=study,
         listener=listener,
-        session=SearchSession(plan, study, run, costs.of, listener),
-        job=Job(
-            shared=prepared.shared,
-            checkpoints=(run.path / "checkpoints").resolve(),
-            max_epochs=plan.space.schedule.max_epochs,
-            seed=plan.seed,
-            threads=plan.threads,
-            device=plan.device,
-            on_cluster=plan.address is not None,
-        ),
+        session=SearchSession(plan, study, run, costs.of, listener, job=job),
+        job=job,
     )
 
 
@@ -190,75 +266,39 @@ def _train(search: _Search, clock: PhaseClock) -> None:
     if search.plan.kind == "train":
         run_alone(search.session, search.job, search.listener.advance)
         return
-    with ray_runtime(search.plan):
-        search.session.start_clock(search.plan.budget_s)
-        run_trials(search.plan, search.session, search.job, _rule(search), ray_files)
-        if search.session.interrupted or search.plan.quick:
-            return
+    session, space = search.session, search.plan.space
+    session.start_clock(search.plan.budget)
+    twin = None
+    if session.idle:
         twin = _missing_twin(search)
+        if twin is None:
+            return
+    with ray_runtime(search.plan) as runtime:
+        if twin is None:
+            session.start_clock(search.plan.budget)
+            run_trials(
+                search.plan,
+                session,
+                search.job,
+                rule_so_far(space, search.run, search.study.running(), search.costs.of),
+                ray_files,
+                runtime,
+            )
+            twin = None if session.interrupted or session.hopeless else _missing_twin(search)
         if twin is not None:
             clock.begin("twin without teacher")
-            search.session.insist(twin)
-            search.session.start_clock(None)
-            run_trials(search.plan, search.session, search.job, _never_stopping(search), ray_files)
-
-
-def _rule(search: _Search) -> ParetoHalving:
-    """Return the halving rule, told of the epochs that are on record already."""
-    rule = ParetoHalving(search.plan.space.schedule)
-    ended = {trial.number: trial.values for trial in search.run.trials()}
-    for row in search.run.epochs():
-        if isinstance(row.trial, int) and row.trial in ended:
-            values = {**ended[row.trial], **row.metrics}
-            rule.goes_on(row.trial, row.epoch, losses_of(values, search.plan.space.objectives))
-    return rule
-
-
-def _never_stopping(search: _Search) -> ParetoHalving:
-    epochs = search.plan.space.schedule.max_epochs
-    return ParetoHalving(Schedule(max_epochs=epochs, grace=epochs))
+            session.insist(twin)
+            session.start_clock(None)
+            run_trials(search.plan, session, search.job, never_stopping(space), ray_files, runtime)
 
 
 def _missing_twin(search: _Search) -> Asked | None:
     """Ask for the twin of the best student, unless it was trained to the end already or can't be."""
+    if search.plan.quick:
+        return None
     trials, space = search.run.trials(), search.plan.space
     student = best_student(trials)
     params = None if student is None else twin_params(student, space)
     if student is None or params is None or twin_of(student, space, trials) is not None:
         return None
     return search.study.insist(params, student.number, f"twin of {student.number} without a teacher")
-
-
-def _why_nothing(run: RunDirectory) -> str:
-    reasons = [trial.reason for trial in run.trials() if trial.reason]
-    last = f" The last one: {reasons[-1].rstrip('.')}." if reasons else ""
-    record = run.read_run()
-    took = timedelta(seconds=round(sum(record.phase_seconds.values())))
-    advice = "" if record.kind == "train" else " Give the search more --budget, or fewer --epochs."
-    return f"No trial came to its end in {took}.{last}{advice}"
-
-
-def _rejections(prepared: Prepared) -> list[str]:
-    """Name the pictures that were left out."""
-    rejected = prepared.data_record().rejected
-    if not rejected:
-        return []
-    named = ", ".join(f"{name} ({reason})" for name, reason in rejected[:NAMED_PICTURES])
-    more = " and more, listed in run.json" if len(rejected) > NAMED_PICTURES else ""
-    what = "1 picture" if len(rejected) == 1 else f"{len(rejected)} pictures"
-    return [f"Left out {what} that can't be used: {named}{more}."]
-
-
-def _untold(search: _Search) -> list[str]:
-    """Say what the search could not do as asked."""
-    said = []
-    if search.session.exhausted:
-        said.append("The space holds no point that was not tried: the search ended before its trials did.")
-    student = best_student(search.run.trials())
-    if (
-        search.plan.kind == "search"
-        and student is not None
-        and twin_params(student, search.plan.space) is None
-    ):
-        said.append("The space doesn't let loss be 'hard', so no twin without a teacher was trained.")
-    return said

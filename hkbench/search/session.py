@@ -5,47 +5,29 @@ Knows nothing of Ray: `runner` turns Ray Tune's calls into these.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from hkbench.analysis.metrics import METRICS
 from hkbench.errors import HkbenchError, UsageError
-from hkbench.models.architecture import Architecture
-from hkbench.search.costs import ArchitectureCost, broken_limits
+from hkbench.search.attempts import Attempts
+from hkbench.search.budget import Budget, Spending
+from hkbench.search.costs import ArchitectureCost
+from hkbench.search.failures import Cause, Failure, final_reason
+from hkbench.search.judging import Judged, judged
+from hkbench.search.ledger import CostOf, Ledger, TrialListener
+from hkbench.search.narrowing import why_not
+from hkbench.search.patience import Patience
 from hkbench.search.plan import SearchPlan
-from hkbench.search.settings import TrialSettings
+from hkbench.search.recorded import Recorded
+from hkbench.search.recover import give_back_to_records, give_back_to_study
 from hkbench.search.study import Asked, Study
-from hkbench.search.trial_records import LiveTrial, State, trial_record, unbuilt_record
-from hkbench.store.environment import now
-from hkbench.store.records import EpochRecord, TelemetryRecord, TrialRecord, Usage
+from hkbench.search.trial import CHECKPOINTS, Job
+from hkbench.search.trial_records import LiveTrial, Ready, State, problem_with, usage_of
+from hkbench.search.workers import Workers
+from hkbench.store.records import EpochRecord
 from hkbench.store.rundir import RunDirectory
 
 MOST_REFUSED = 200
 """So many points in a row that break a limit before training end a search: it would ask for ever."""
-USAGE = tuple(name for name in Usage.model_fields if name != "schema_version")
-
-
-class TrialListener(Protocol):
-    """Who is told about trials as they go."""
-
-    def trial_started(self, number: int, settings: TrialSettings, seed_point: str | None) -> None:
-        """A trial begins, or goes on after an interruption."""
-
-    def trial_epoch(self, epoch: EpochRecord) -> None:
-        """A trial has trained one more epoch."""
-
-    def trial_ended(self, trial: TrialRecord) -> None:
-        """A trial has ended and is on record."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ready:
-    """A trial to start: its settings, and how many of its epochs are on record already."""
-
-    number: int
-    settings: TrialSettings
-    recorded_epochs: int
-    costs: ArchitectureCost
 
 
 class SearchSession:
@@ -56,8 +38,12 @@ class SearchSession:
         plan: SearchPlan,
         study: Study,
         run: RunDirectory,
-        costs: Callable[[Architecture, str], ArchitectureCost],
+        costs: CostOf,
         listener: TrialListener,
+        *,
+        job: Job | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._plan = plan
         self._study = study
@@ -65,50 +51,83 @@ class SearchSession:
         self._costs = costs
         self._listener = listener
         self._live: dict[int, LiveTrial] = {}
-        self._unfinished = study.running()
-        self._ended = {trial.number: trial for trial in run.trials()}
-        self._epochs = run.epochs()
-        self._usage = run.read(TelemetryRecord)
+        self._recorded = Recorded(run)
         self._limit = plan.space.schedule.trials
-        self._deadline: float | None = None
-        self._epoch_seconds: list[float] = []
+        self._patiently = Patience(str(run.path), mend=study.mend, sleep=sleep)
+        self._ledger = Ledger(
+            plan.space,
+            study,
+            run,
+            costs,
+            listener,
+            self._patiently,
+            any_succeeded=self._recorded.any_succeeded(),
+        )
+        give_back_to_study(study, self._recorded)
+        if job is not None:
+            give_back_to_records(study, self._recorded, self._ledger, plan.space, costs, job)
+        self._attempts = Attempts(study, plan.max_failures, job.fence if job is not None else None)
+        self._unfinished = study.running()
         self._refused = 0
+        self._workers = Workers(
+            run.path / CHECKPOINTS, plan.space.schedule.max_epochs, plan.epoch_limit_s, clock
+        )
         self.interrupted = False
         self.fault: Exception | None = None
         self.exhausted = False
+        self._spending = Spending(plan.concurrency or 1, clock)
+        for seconds, usage in self._recorded.costs(without=study.beside()):
+            self._spending.note(seconds, usage)
 
-    def start_clock(self, budget_s: float | None) -> None:
-        """Start the budget of wall time."""
-        self._deadline = time.perf_counter() + budget_s if budget_s is not None else None
+    def start_clock(self, budget: Budget | None) -> None:
+        """Start a budget, of which earlier runs have spent a part."""
+        self._spending.begin(budget)
 
     def insist(self, asked: Asked) -> None:
         """Let a trial run next, whatever the number of trials."""
         self._unfinished.append(asked)
 
-    @property
-    def out_of_budget(self) -> bool:
-        """Whether the time is up."""
-        return self._deadline is not None and time.perf_counter() >= self._deadline
+    def try_failed_again(self) -> None:
+        """Let each point that has failed run once more, as a trial of its own."""
+        for trial in self._recorded.ended.values():
+            again = self._study.again(trial.number) if trial.state == "FAIL" else None
+            if again is not None:
+                self._unfinished.append(again)
 
     @property
-    def _too_late_for_another(self) -> bool:
-        """Whether the time that is left is shorter than the longest epoch so far."""
-        if self._deadline is None or not self._epoch_seconds:
-            return False
-        return self._deadline - time.perf_counter() < max(self._epoch_seconds)
+    def out_of_budget(self) -> bool:
+        """Whether the budget is spent."""
+        return self._spending.over
 
     @property
     def over(self) -> bool:
-        """Whether nothing may go on: the user or a fault has stopped the search, or the time is up."""
-        return self.interrupted or self.fault is not None or self.out_of_budget
+        """Whether nothing may go on: the user or a fault has stopped the search, or the budget is spent."""
+        stopped = self.interrupted or self.fault is not None or self._ledger.hopeless is not None
+        return stopped or self.out_of_budget
+
+    @property
+    def idle(self) -> bool:
+        """Whether no trial is under way, and none is left to begin."""
+        left = self._unfinished or (not self.exhausted and self._study.trained() < self._limit)
+        return not self._live and (self.over or not left)
+
+    @property
+    def hopeless(self) -> str | None:
+        """The reason for which all trials have failed, where no other needs to be tried."""
+        return self._ledger.hopeless
+
+    @property
+    def live(self) -> int:
+        """How many trials are under way."""
+        return len(self._live)
 
     def next_trial(self) -> Ready | None:
         """Return the next trial to train: first those that were cut off, then what the study proposes."""
-        while not self.over and not self._too_late_for_another:
+        while not self.over and self._spending.allows_another(len(self._live)):
             if self._unfinished:
                 asked = self._unfinished.pop(0)
             elif self._study.trained() + len(self._live) < self._limit:
-                fresh = self._study.ask() if self._refused < MOST_REFUSED else None
+                fresh = self._ask() if self._refused < MOST_REFUSED else None
                 if fresh is None:
                     self.exhausted = True
                     return None
@@ -120,74 +139,108 @@ class SearchSession:
                 return ready
         return None
 
+    def _ask(self) -> Asked | None:
+        """Ask the study; a point of which the storage has only a part waits for later."""
+        tries = self._patiently.retried
+        fresh = self._patiently(self._study.ask)
+        if self._patiently.retried > tries:
+            known = {*self._live, *(asked.number for asked in self._unfinished)}
+            known |= {fresh.number} if fresh is not None else set()
+            self._unfinished += [asked for asked in self._study.running() if asked.number not in known]
+        return fresh
+
     def _admit(self, asked: Asked) -> Ready | None:
         """Start a trial, unless it has ended on record already or its architecture alone breaks a limit."""
-        if asked.number in self._ended:  # a kill came between the record and the study
-            self._tell(self._ended[asked.number])
+        if asked.number in self._recorded.ended:  # a kill came between the record and the study
+            self._ledger.tell(self._recorded.ended[asked.number])
             return None
         try:
             settings = self._plan.space.settings(asked.params)
             cost = self._costs(settings.architecture, settings.precision)
         except HkbenchError as error:  # a combination that no check of the space had met
             self._refused += 1
-            self._end_unbuilt(asked, str(error))
+            self._ledger.note_end(self._ledger.end_unbuilt(asked, str(error)))
             return None
-        self._live[asked.number] = live = LiveTrial(asked=asked, settings=settings, started=now())
-        broken = broken_limits(cost, self._plan.space.constraints)
-        if broken:
+        self._live[asked.number] = live = self._attempts.begin(asked, settings)
+        begun = self._recorded.epochs(asked.number) or live.failures or asked.number in self._study.beside()
+        refusal = why_not(self._plan.space, asked.params, cost, begun=bool(begun))
+        if refusal is not None:
             self._refused += 1
-            self._end(asked.number, "PRUNED", f"over the limit before training: {', '.join(broken)}")
+            self._end(asked.number, "PRUNED", refusal)
             return None
         self._refused = 0
-        recorded = self._recorded_epochs(asked.number)
-        if recorded:
+        return self._started(live, cost)
+
+    def _started(self, live: LiveTrial, cost: ArchitectureCost) -> Ready | None:
+        number, settings = live.asked.number, live.settings
+        recorded = self._recorded.epochs(number)
+        if recorded and not live.last:
             live.last = {**_flat(recorded[-1]), **cost.objectives()}
-            live.usage = self._recorded_usage(asked.number)
-            if recorded[-1].epoch >= self._plan.space.schedule.max_epochs:
-                self._end(asked.number, "COMPLETE", None)
-                return None
-        self._listener.trial_started(asked.number, settings, asked.seed_point)
-        return Ready(number=asked.number, settings=settings, recorded_epochs=len(recorded), costs=cost)
+            live.usage, live.recorded = self._recorded.usage(number), len(recorded)
+        if live.recorded >= self._plan.space.schedule.max_epochs:
+            self._end(number, "COMPLETE", None)
+            return None
+        self._workers.began(live)
+        self._listener.trial_started(number, settings, live.asked.seed_point)
+        return Ready(
+            number=number,
+            settings=settings,
+            recorded_epochs=live.recorded,
+            costs=cost,
+            attempt=live.attempts,
+            epoch_limit_s=self._workers.limit_s(settings),
+        )
 
-    def _recorded_epochs(self, number: int) -> list[EpochRecord]:
-        return [row for row in self._epochs if row.trial == number]
+    def worker_began(self, number: int) -> None:
+        """Note that a worker has been given a trial, from when on it is watched."""
+        live = self._live.get(number)
+        if live is not None:
+            self._workers.began(live)
 
-    def _recorded_usage(self, number: int) -> list[Usage]:
-        rows = {
-            row.epoch: row.usage for row in self._usage if row.source == "trial" and row.name == str(number)
-        }
-        return list(rows.values())
+    def expects(self, report: dict[str, Any]) -> bool:
+        """Whether a report is of a live trial, and whole."""
+        return int(report["number"]) in self._live and problem_with(report) is None
+
+    def judged(self, report: dict[str, Any]) -> Judged | None:
+        """Return what the stopping rule may judge a report by; None for an epoch that is on record."""
+        if not self.expects(report):
+            return None
+        live = self._live[int(report["number"])]
+        if int(report["epoch"]) <= live.recorded:
+            return None
+        return judged(self._plan.space, report, [*live.usage, usage_of(report)])
 
     def on_epoch(self, result: dict[str, Any]) -> None:
-        """Record an epoch that a trial reported."""
+        """Record an epoch that a trial reported, or that its worker has built it.
+
+        An epoch that is on record was trained again, its checkpoint being lost: it isn't counted twice.
+        """
         number = int(result["number"])
         live = self._live.get(number)
         if live is None:
             return
-        live.last = result
-        self._epoch_seconds.append(result["seconds"])
-        epoch = EpochRecord(
-            trial=number,
-            epoch=int(result["epoch"]),
-            train_loss=result["train_loss"],
-            learning_rate=result["learning_rate"],
-            seconds=result["seconds"],
-            metrics={name: result[name] for name in METRICS},
-        )
-        usage = Usage(**{name: result[f"usage_{name}"] for name in USAGE})
-        live.usage.append(usage)
-        self._run.append(epoch)
-        self._run.append(
-            TelemetryRecord(
-                source="trial",
-                name=str(number),
-                epoch=epoch.epoch,
-                usage=usage,
-                node=result["node"],
-                device=result["device"],
-            )
-        )
-        self._listener.trial_epoch(epoch)
+        if result.get("built"):
+            self._workers.built(number)
+            return
+        problem = problem_with(result)
+        if problem is not None:
+            self._end(number, "FAIL", problem)
+            return
+        self._workers.trained(live, int(result["epoch"]), result["seconds"])
+        if int(result["epoch"]) <= live.recorded:
+            return
+        epoch, usage = self._ledger.epoch(live, result)
+        self._spending.note(epoch.seconds, usage)
+
+    def overdue(self) -> list[int]:
+        """Return the trials whose workers are to be ended, for they have reported nothing for too long."""
+        return self._workers.overdue(self._live)
+
+    def on_lost(self, number: int, said: str) -> None:
+        """Take in that a trial's worker is gone; `said` is what Ray says of it."""
+        live = self._live.get(number)
+        if live is not None and not self.interrupted:
+            self._failed(live, self._workers.failure_of(live, said))
 
     def on_end(self, number: int, result: dict[str, Any] | None) -> None:
         """Record that a trial is over; None for a result says that its worker was lost.
@@ -198,64 +251,53 @@ class SearchSession:
         if number not in self._live:
             return
         if result is None:
-            if not self.interrupted:
-                self._end(number, "FAIL", "the worker process was lost")
+            self.on_lost(number, "")
             return
-        if result.get("no_room"):
-            raise UsageError(str(result["failed"]))
         if "failed" in result:
-            self._end(number, "FAIL", str(result["failed"]))
+            failure = Failure(cause=Cause(result["cause"]), reason=str(result["failed"]))
+            self._failed(self._live[number], failure)
             return
         self.on_epoch(result)
+        if number not in self._live:
+            return
         if int(result["epoch"]) >= self._plan.space.schedule.max_epochs:
             self._end(number, "COMPLETE", None)
         else:
             why = "out of budget" if self.out_of_budget else "beaten by others at this epoch"
             self._end(number, "PRUNED", why)
 
+    def _failed(self, live: LiveTrial, failure: Failure) -> None:
+        """Let a trial go on later from its checkpoint where that may help, else end it."""
+        if failure.cause == Cause.NO_ROOM:
+            raise UsageError(failure.reason)
+        number = live.asked.number
+        if not self._patiently(lambda: self._attempts.take_back(live, failure)):
+            self._end(number, "FAIL", final_reason(failure, len(live.failures) + 1))
+            return
+        del self._live[number]
+        self._workers.ended(number)
+        self._unfinished.insert(0, live.asked)
+        self._listener.trial_retried(number, failure.reason, live.recorded)
+
     def close(self) -> None:
         """End what the budget has cut off; after an interruption or a fault leave it to be resumed."""
-        if self.interrupted or self.fault is not None:
+        if self.interrupted or self.fault is not None or self._ledger.hopeless is not None:
             return
         for number, live in list(self._live.items()):
             if live.last:
                 self._end(number, "PRUNED", "out of budget")
             else:
-                self._end(number, "FAIL", "out of budget before the end of its first epoch")
+                why = "out of budget before the end of its first epoch"
+                self._end(number, "FAIL", why, telling=False)
 
-    def _violations(self, values: dict[str, float]) -> dict[str, float]:
-        limits = self._plan.space.constraints
-        return {name: limits[name].violation(values[name]) for name in limits if name in values}
-
-    def _end(self, number: int, state: State, reason: str | None) -> None:
+    def _end(self, number: int, state: State, reason: str | None, *, telling: bool = True) -> None:
+        """End a live trial; `telling` says that its end tells something of others."""
         live = self._live.pop(number)
-        cost = self._costs(live.settings.architecture, live.settings.precision)
-        measured = {**cost.objectives(), **{name: live.last[name] for name in METRICS if name in live.last}}
-        objectives = self._plan.space.objectives
-        values: dict[str, float | None] = {name: measured[name] for name in objectives if name in measured}
-        violations = self._violations(measured)
-        self._keep(trial_record(live, state, reason, values, violations))
-
-    def _end_unbuilt(self, asked: Asked, reason: str) -> None:
-        """End a point of which no network can be made, or none that exports."""
-        self._keep(unbuilt_record(asked, self._plan.space.chosen(asked.params), reason))
-
-    def _keep(self, record: TrialRecord) -> None:
-        """Record a trial's end, and tell the study and the listener of it."""
-        self._run.append(record)
-        self._tell(record)
-        self._listener.trial_ended(record)
-
-    def _tell(self, record: TrialRecord) -> None:
-        values = {name: value for name, value in record.values.items() if value is not None}
-        if record.state == "COMPLETE":
-            self._study.tell_complete(record.number, values, record.constraints)
-        elif record.state == "PRUNED" and record.epochs == 0:
-            self._study.tell_refused(record.number, values, record.reason or "")
-        elif record.state == "PRUNED":
-            self._study.tell_pruned(record.number, values, record.reason or "")
-        else:
-            self._study.tell_failed(record.number, record.reason or "")
+        self._workers.ended(number)
+        record = self._ledger.end(live, state, reason)
+        self._recorded.ended[number] = record
+        if telling:
+            self._ledger.note_end(record)
 
 
 def _flat(epoch: EpochRecord) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """One trial: a point of the space on its way through its epochs. Knows nothing of Ray."""
 
 import errno
+import logging
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,26 @@ import torch
 
 from hkbench.errors import HkbenchError
 from hkbench.models.build import build
+from hkbench.search.failures import Cause
+from hkbench.search.fence import Fence
 from hkbench.search.settings import TrialSettings
 from hkbench.search.shared import OpenData, SharedData
 from hkbench.store.blocks import Advance
+from hkbench.store.device_lock import DeviceShare, devices_of
 from hkbench.store.records import Metrics
 from hkbench.telemetry.nvml import cuda_uuid
 from hkbench.telemetry.sampler import Sampler
-from hkbench.training.checkpoint import load_checkpoint, save_checkpoint
+from hkbench.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from hkbench.training.forward import classifier_of
 from hkbench.training.loop import EpochResult, Training
 
+log = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+"""The folder in a run's own where trials keep their last epochs."""
 REASON_CHARACTERS = 400
+HOST_MEMORY = "DefaultCPUAllocator"
+"""What torch names when the machine's memory doesn't suffice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +46,7 @@ class Job:
     threads: int
     device: str
     on_cluster: bool = False
+    fence: Fence | None = None
 
     def checkpoint(self, number: int) -> Path:
         """Return where a trial keeps its last epoch."""
@@ -42,7 +54,10 @@ class Job:
 
 
 class TrialRun:
-    """One trial from its first or its last kept epoch on; built when the first epoch is asked for."""
+    """One trial from its first or its last kept epoch on; built when the first epoch is asked for.
+
+    `attempt` counts the workers of this run that had it before.
+    """
 
     def __init__(
         self,
@@ -51,6 +66,7 @@ class TrialRun:
         settings: TrialSettings,
         recorded_epochs: int,
         *,
+        attempt: int = 0,
         on_step: Advance | None = None,
     ) -> None:
         self._job = job
@@ -58,34 +74,55 @@ class TrialRun:
         self._settings = settings
         self._recorded_epochs = recorded_epochs
         self._on_step = on_step
+        self._fence = job.fence.of_attempt(attempt) if job.fence is not None else None
 
     def results(self, data: OpenData) -> Iterator[dict[str, Any]]:
-        """Yield a flat result for each epoch, after its checkpoint is on disk.
+        """Yield a flat result when the trial is built, and for each epoch whose checkpoint is on disk.
 
         Epochs whose checkpoint was kept but whose results the driver never recorded are reported again
-        from the checkpoint, so that a kill between the two loses nothing.
+        from the checkpoint, so that a kill between the two loses nothing. Where the checkpoint is gone or
+        damaged, the trial begins anew, and reports the recorded epochs once more.
+
+        Raises:
+            FencedOffError: another worker has the trial now.
         """
         with Sampler(device_uuid=_uuid(torch.device(self._job.device))) as sampler:
             yield from self._results(data, sampler)
 
     def _results(self, data: OpenData, sampler: Sampler) -> Iterator[dict[str, Any]]:
-        training = self.build(data)
+        training, results = self._taken_up(data)
         training.on_step = self._on_step
-        path = self._job.checkpoint(self._number)
-        results: list[dict[str, Any]] = []
-        if self._recorded_epochs or path.exists():
-            state = load_checkpoint(path)
-            training.load_state_dict(state["training"])
-            results = state["results"]
-            yield from (dict(result) for result in results if result["epoch"] > self._recorded_epochs)
+        training.device_share = _share_of(torch.device(self._job.device))
+        yield {"number": self._number, "built": True}
+        yield from (dict(result) for result in results if result["epoch"] > self._recorded_epochs)
         for epoch in training.epochs():
             self._job.shared.touch()
             result = self._result(epoch, sampler, training.precision)
             if epoch.epoch == self._job.max_epochs:
-                result |= self._as_shipped(training, data)
+                with training.device_share:
+                    result |= self._as_shipped(training, data)
             results.append(result)
-            save_checkpoint(path, {"training": training.state_dict(), "results": results})
+            state = {"training": training.state_dict(), "results": results}
+            save_checkpoint(self._job.checkpoint(self._number), state, self._check_fence)
             yield result
+
+    def _taken_up(self, data: OpenData) -> tuple[Training, list[dict[str, Any]]]:
+        """Return the training where its checkpoint left it, and the results of its epochs so far."""
+        training, path = self.build(data), self._job.checkpoint(self._number)
+        if not self._recorded_epochs and not path.exists():
+            return training, []
+        try:
+            state = load_checkpoint(path)
+            results: list[dict[str, Any]] = state["results"]
+            training.load_state_dict(state["training"])
+        except (DamagedCheckpointError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            log.warning("trial %d begins anew: %s", self._number, error)
+            return self.build(data), []
+        return training, results
+
+    def _check_fence(self) -> None:
+        if self._fence is not None:
+            self._fence.check(self._number)
 
     def _as_shipped(self, training: Training, data: OpenData) -> Metrics:
         """Return the metrics of the file that would be shipped, where that isn't float32."""
@@ -131,13 +168,31 @@ class TrialRun:
         }
 
 
+def _share_of(device: torch.device) -> DeviceShare:
+    """Return a trial's share of its device, which measurements on this machine pause it by."""
+    finish = None if device.type == "cpu" else partial(torch.cuda.synchronize, device)
+    return DeviceShare(devices_of(_uuid(device)), finish=finish)
+
+
 def _uuid(device: torch.device) -> str | None:
     return None if device.type == "cpu" else cuda_uuid(device.index or 0)
 
 
 def failure_of(error: Exception) -> dict[str, Any]:
-    """Return what a trial that can't go on reports: why, and whether it is a full disk that is to blame."""
-    return {"failed": _reason(error), "no_room": _is_full_disk(error)}
+    """Return what a trial that can't go on reports: why, and of which kind the cause is."""
+    return {"failed": _reason(error), "cause": cause_of(error)}
+
+
+def cause_of(error: Exception) -> Cause:
+    """Return of which kind an exception is: whether it would come again decides what becomes of the trial."""
+    cause = error.__cause__ if isinstance(error, HkbenchError) and error.__cause__ is not None else error
+    if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError | PermissionError):
+        return Cause.NO_ROOM if cause.errno in (errno.ENOSPC, errno.EDQUOT) else Cause.STORAGE
+    if isinstance(cause, torch.OutOfMemoryError):
+        return Cause.GPU_MEMORY
+    if isinstance(cause, MemoryError) or (isinstance(cause, RuntimeError) and HOST_MEMORY in str(cause)):
+        return Cause.MEMORY
+    return Cause.ERROR
 
 
 def _reason(error: Exception) -> str:
@@ -146,9 +201,3 @@ def _reason(error: Exception) -> str:
     else:
         text = f"{type(error).__name__}: {error}".splitlines()[0] if str(error) else type(error).__name__
     return text[:REASON_CHARACTERS]
-
-
-def _is_full_disk(error: Exception) -> bool:
-    """Say whether the trial is not to blame: its checkpoint found no room."""
-    cause = error.__cause__
-    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -1,27 +1,96 @@
 """How a trial's end is recorded: from what it was asked and what it last reported."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hkbench.analysis.metrics import METRICS
+from hkbench.search.costs import ArchitectureCost
+from hkbench.search.failures import Failure
 from hkbench.search.settings import TrialSettings
 from hkbench.search.study import Asked
 from hkbench.store.environment import now
-from hkbench.store.records import TrialRecord, Usage
+from hkbench.store.records import EpochRecord, TelemetryRecord, TrialRecord, Usage
 from hkbench.telemetry.tally import total_usage
 
 State = Literal["COMPLETE", "PRUNED", "FAIL"]
+USAGE = tuple(name for name in Usage.model_fields if name != "schema_version")
+NUMBERS = ("epoch", "train_loss", "learning_rate", "seconds", *METRICS)
+REPORTED = (*NUMBERS, *(f"usage_{name}" for name in USAGE), "node", "device")
+"""What the report of an epoch holds, the first of it as numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A trial to start: its settings, how many of its epochs are on record, and how long one may take.
+
+    `attempt` counts how often it was taken from a worker in this run.
+    """
+
+    number: int
+    settings: TrialSettings
+    recorded_epochs: int
+    costs: ArchitectureCost
+    attempt: int = 0
+    epoch_limit_s: float | None = None
+
+
+def problem_with(report: dict[str, Any]) -> str | None:
+    """Return what is wrong with the report of an epoch; None if it can be recorded."""
+    lacking = [name for name in REPORTED if name not in report]
+    if lacking:
+        return f"its report lacks {', '.join(lacking)}"
+    bad = [
+        name
+        for name in NUMBERS
+        if not isinstance(report[name], int | float) or not math.isfinite(report[name])
+    ]
+    return f"its report has no number for {', '.join(bad)}" if bad else None
+
+
+def usage_of(report: dict[str, Any]) -> Usage:
+    """Return what a reported epoch has cost."""
+    return Usage(**{name: report[f"usage_{name}"] for name in USAGE})
+
+
+def epoch_records(number: int, report: dict[str, Any]) -> tuple[EpochRecord, TelemetryRecord]:
+    """Return the records of an epoch that a trial has reported."""
+    epoch = EpochRecord(
+        trial=number,
+        epoch=int(report["epoch"]),
+        train_loss=report["train_loss"],
+        learning_rate=report["learning_rate"],
+        seconds=report["seconds"],
+        metrics={name: report[name] for name in METRICS},
+    )
+    telemetry = TelemetryRecord(
+        source="trial",
+        name=str(number),
+        epoch=epoch.epoch,
+        usage=usage_of(report),
+        node=report["node"],
+        device=report["device"],
+    )
+    return epoch, telemetry
 
 
 @dataclass(kw_only=True)
 class LiveTrial:
-    """A trial that is under way; `last` is the epoch that it last reported, flat."""
+    """A trial that is under way; `last` is the epoch that it last reported, flat.
+
+    Of its epochs, `recorded` are on record. `failures` are those of its earlier attempts, and `overdue` says
+    that its worker was ended for having reported nothing.
+    """
 
     asked: Asked
     settings: TrialSettings
     started: str
     last: dict[str, Any] = field(default_factory=dict)
     usage: list[Usage] = field(default_factory=list)
+    recorded: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    attempts: int = 0
+    overdue: bool = False
 
 
 def trial_record(
@@ -37,6 +106,7 @@ def trial_record(
         number=live.asked.number,
         state=state,
         reason=reason,
+        failures=[failure.reason for failure in live.failures],
         params=live.asked.params,
         settings=live.settings.model_dump(),
         seed_point=live.asked.seed_point,

@@ -50,8 +50,18 @@ class DataRecord(Record):
     teachers: list[str] = Field(default_factory=list)
 
 
+class RunStart(Record):
+    """One start of a search: when, by which command, and what of its configuration changed with it."""
+
+    started: str
+    command: list[str]
+    changes: list[str] = Field(default_factory=list)
+
+
 class RunRecord(Record):
-    """`run.json`: what was asked for, where it ran and how it ended."""
+    """`run.json`: what was asked for, where it ran and how it ended; `command` is the last of its
+    `history`.
+    """
 
     name: str
     kind: Literal["search", "train"]
@@ -67,6 +77,7 @@ class RunRecord(Record):
     git: dict[str, Any] | None = None
     phase_seconds: dict[str, float] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
+    history: list[RunStart] = Field(default_factory=list)
 
 
 class Usage(Record):
@@ -82,14 +93,20 @@ class Usage(Record):
 
 
 class TrialRecord(Record):
-    """`trials.jsonl`: one point of the space as it ended; the last line of a number counts."""
+    """`trials.jsonl`: one point of the space as it ended; the last line of a number counts.
+
+    `confirms` is the number of the trial that this one trains again from a fresh seed; None for one of the
+    search itself. `failures` says why it was taken up again from its checkpoint, once for each time.
+    """
 
     number: int
     state: Literal["COMPLETE", "PRUNED", "FAIL"]
     reason: str | None = None
+    failures: list[str] = Field(default_factory=list)
     params: dict[str, Any]
     settings: dict[str, Any] = Field(default_factory=dict)
     seed_point: str | None = None
+    confirms: int | None = None
     model: str
     image_size: int
     loss: str

@@ -1,7 +1,9 @@
 """Checkpoints of a training: written whole or not at all, read without running code from the file."""
 
 import io
+import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,15 @@ from hkbench.errors import HkbenchError
 from hkbench.store.atomic import replacing
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+class DamagedCheckpointError(HkbenchError):
+    """A checkpoint that isn't there, or of which something is missing."""
+
+
+def save_checkpoint(path: Path, state: dict[str, Any], check: Callable[[], None] | None = None) -> None:
     """Write `state` (tensors and plain values) to `path`, replacing what was there.
+
+    `check` is called when all is on the disk, right before the file gets its name; what it raises is passed
+    on, and the older checkpoint kept.
 
     Raises:
         UsageError: the disk is full; the older checkpoint is kept.
@@ -20,17 +29,36 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()  # through memory: torch's own writer hides a full disk behind a RuntimeError
     torch.save(state, buffer)
     with replacing(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+        with temporary.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        if check is not None:
+            check()
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
     Raises:
-        HkbenchError: the file is missing or damaged.
+        DamagedCheckpointError: the file is missing or damaged.
+        HkbenchError: it can't be read now; its cause is the OSError.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise HkbenchError(f"The checkpoint {path} can't be read: {str(error).splitlines()[0]}") from error
+        written = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DamagedCheckpointError(_unreadable(path, error)) from error
+    except OSError as error:
+        raise HkbenchError(_unreadable(path, error)) from error
+    try:
+        state = torch.load(io.BytesIO(written), map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise DamagedCheckpointError(_unreadable(path, error)) from error
+    if not isinstance(state, dict):
+        raise DamagedCheckpointError(f"The checkpoint {path} can't be read: it is another file.")
     return state
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"The checkpoint {path} can't be read: {said}"

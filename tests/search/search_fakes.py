@@ -78,7 +78,7 @@ class Heard:
 
     def __init__(self):
         self.lock = threading.Lock()
-        self.phases, self.started, self.epochs, self.ended = [], [], [], []
+        self.phases, self.started, self.epochs, self.ended, self.retried = [], [], [], [], []
 
     def phase(self, name):
         self.phases.append(name)
@@ -97,6 +97,9 @@ class Heard:
 
     def trial_epoch(self, epoch):
         self.epochs.append((epoch.trial, epoch.epoch))
+
+    def trial_retried(self, number, reason, epoch):
+        self.retried.append((number, reason, epoch))
 
     def trial_ended(self, trial):
         self.ended.append(trial)

@@ -7,18 +7,7 @@ from search_fakes import tiny_plan
 
 from hkbench.errors import UsageError
 from hkbench.search import plan as plan_module
-from hkbench.search.plan import check_device, default_run, packed, parse_duration
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), (" 2 m ", 120)])
-def test_durations(text, seconds):
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["10", "m", "-3m", "0s", "ten minutes"])
-def test_bad_durations_show_a_good_one(text):
-    with pytest.raises(UsageError, match="such as 10m"):
-        parse_duration(text)
+from hkbench.search.plan import check_device, default_run, packed, threads_beside
 
 
 def test_a_new_search_never_lands_in_an_old_ones_folder(tmp_path):
@@ -71,3 +60,9 @@ def test_trials_at_once_are_what_this_machine_is_fastest_with_and_no_more_than_t
     packed(tiny_plan(tmp_path, concurrency=None, quick=True))
     assert asked == [("cpu", False), ("cpu", True)], "a quick search doesn't measure"
     assert packed(tiny_plan(tmp_path, concurrency=1)).concurrency == 1
+
+
+def test_trials_at_once_that_are_asked_for_share_the_cores(monkeypatch):
+    monkeypatch.setattr(plan_module, "usable_cores", lambda: 8)
+    assert [threads_beside(trials, "cpu") for trials in (1, 3, 8, 20)] == [8, 2, 1, 1]
+    assert threads_beside(4, "cuda") == 8

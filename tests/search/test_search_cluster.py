@@ -1,29 +1,163 @@
-"""A search on a Ray cluster that is there already, and addresses at which there is none."""
+"""A search on a Ray cluster: nodes that come, freeze and go; and addresses at which there is none."""
 
 import os
 import secrets
 import socket
 import subprocess
 import sys
+import time
+from collections import Counter
 
 import pytest
 from search_command import Place, command_line
 from search_fakes import draw_pictures, write_space
 
+from hkbench.search.trial import Job
 from hkbench.store.records import TelemetryRecord
 from hkbench.store.rundir import RunDirectory
 
 pytestmark = pytest.mark.ray
 
-TWO_NODES = """
+NODES = """
 import sys
+import psutil
 from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-cluster.add_node(num_cpus=1)
+
+def raylet_and_workers(node):
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    return [raylet, *raylet.children(recursive=True)]
+
+head, *others = map(int, sys.argv[1].split(","))
+gpus = int(sys.argv[2])
+cluster = Cluster(
+    initialize_head=True, head_node_args={"num_cpus": head, "num_gpus": gpus, "include_dashboard": False}
+)
+nodes = [cluster.add_node(num_cpus=each, num_gpus=gpus) for each in others]
 print(cluster.address, flush=True)
-sys.stdin.read()
+stopped = []
+for line in sys.stdin:
+    order = line.strip()
+    if order == "add":
+        nodes.append(cluster.add_node(num_cpus=1))
+    elif order == "lose":
+        stopped = raylet_and_workers(nodes[-1])
+        for process in stopped:
+            process.kill()
+    elif order == "freeze":
+        stopped = raylet_and_workers(nodes[-1])
+        for process in stopped:
+            process.suspend()
+    elif order == "thaw":
+        for process in stopped:
+            if process.is_running():
+                process.resume()
+    print(order, flush=True)
+for process in stopped:
+    if process.is_running():
+        process.kill()
 cluster.shutdown()
 """
+HEALTH = {
+    "RAY_health_check_initial_delay_ms": "0",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "4",
+}
+FAKE_GPUS = """
+import sys
+from importlib.machinery import PathFinder
+
+def fake_plan(module):
+    '''Let a search think that there are GPUs, of which each trial takes a share.'''
+    import os
+    module.check_device = lambda name: None
+    begun = module.SearchPlan.__post_init__
+    def with_share(plan):
+        begun(plan)
+        if plan.device == "cuda":
+            object.__setattr__(plan, "gpu_share", float(os.environ["FAKE_SHARE"]))
+    module.SearchPlan.__post_init__ = with_share
+
+def fake_trial(module):
+    '''Train on the CPU where a GPU is asked for, and let a GPU hold no more trials than it has shares.'''
+    import torch
+    class OnCpu:
+        device = staticmethod(lambda name: torch.device("cpu"))
+        def __getattr__(self, name):
+            return getattr(torch, name)
+    module.torch = OnCpu()
+    results = module.TrialRun.results
+    def on_a_share(run, data):
+        with a_share():
+            yield from results(run, data)
+    module.TrialRun.results = on_a_share
+
+def a_share():
+    import os
+    import ray
+    from filelock import FileLock, Timeout
+    here = ray.get_runtime_context()
+    gpu = here.get_accelerator_ids()["GPU"][0]
+    for share in range(round(1 / float(os.environ["FAKE_SHARE"]))):
+        lock = FileLock(f"{os.environ['FAKE_GPUS']}/{here.get_node_id()}-{gpu}-{share}")
+        try:
+            return lock.acquire(timeout=0)
+        except Timeout:
+            pass
+    raise RuntimeError(f"GPU {gpu} is over-booked")
+
+FAKED = {"hkbench.search.plan": fake_plan, "hkbench.search.trial": fake_trial}
+
+class Faking:
+    def find_spec(self, name, path=None, target=None):
+        if name not in FAKED:
+            return None
+        found = PathFinder.find_spec(name, path, target)
+        load = found.loader.exec_module
+        def exec_module(module):
+            load(module)
+            FAKED[name](module)
+        found.loader.exec_module = exec_module
+        return found
+
+sys.meta_path.insert(0, Faking())
+"""
+EPOCHS = 40
+needs_hooks = pytest.mark.skipif(
+    "origin" not in Job.__dataclass_fields__,
+    reason="waits for ray_trial.py and runner.py to take node, device and room from search/cluster.py",
+)
+
+
+class Nodes:
+    """A cluster on this machine, in a process of its own that is told what becomes of its last node."""
+
+    def __init__(self, folder, cpus, *, gpus=0, **variables):
+        self.token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        self.cache = folder / "nodes' cache"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", NODES, ",".join(map(str, cpus)), str(gpus)],
+            env=os.environ | self.token | {"HKBENCH_CACHE": str(self.cache)} | variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.address = self.process.stdout.readline().strip()
+        assert self.address, "the cluster did not start"
+
+    def tell(self, order):
+        """Have something done to the nodes, and wait for it."""
+        self.process.stdin.write(f"{order}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline().strip() == order
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        with self.process:
+            self.process.stdin.close()
 
 
 @pytest.fixture
@@ -39,18 +173,8 @@ def place(tmp_path):
 @pytest.fixture
 def cluster(place):
     """Two nodes of one CPU each, and what it takes to join them: (address, environment)."""
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    with subprocess.Popen(
-        [sys.executable, "-c", TWO_NODES],
-        env=os.environ | token,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as nodes:
-        address = nodes.stdout.readline().strip()
-        assert address, "the cluster did not start"
-        yield address, token
+    with Nodes(place.folder, [1, 1]) as nodes:
+        yield nodes.address, nodes.token
 
 
 @pytest.mark.slow
@@ -77,6 +201,107 @@ def test_a_cluster_that_refuses_the_token_is_said_in_one_line(place, cluster):
     assert code == 2
     assert "can't be joined" in errors
     assert "Traceback" not in errors
+
+
+def long_search(place, trials=2):
+    """Let the place's search train long enough that something can happen to it."""
+    schedule = {"trials": trials, "max_epochs": EPOCHS, "grace": EPOCHS}
+    write_space(place.folder, schedule=schedule)
+    place.flags += ("--max-concurrent", 2)
+
+
+def to_the_export(search):
+    """Let a search go on until its trials are through, and stop it there."""
+    search.wait_for("export")
+    search.interrupt()
+    code, errors = search.end()
+    assert code == 130, errors
+    assert "Traceback" not in errors
+    return errors
+
+
+def assert_each_counted_once(place):
+    run = RunDirectory(place.out)
+    trials = run.trials()
+    assert {(trial.state, trial.epochs) for trial in trials} == {("COMPLETE", EPOCHS)}
+    assert Counter((row.trial, row.epoch) for row in run.epochs() if row.trial != "teacher") == Counter(
+        (trial.number, epoch) for trial in trials for epoch in range(1, EPOCHS + 1)
+    )
+    return trials
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["lose", "freeze"])
+def test_a_node_that_is_gone_costs_no_trial(place, order):
+    long_search(place)
+    with Nodes(place.folder, [1, 1], **HEALTH) as nodes:
+        search = place.start(*place.flags, "--address", nodes.address, **nodes.token)
+        for number in (0, 1):
+            search.wait_for(f"trial {number}, epoch")
+        nodes.tell(order)
+        gone = time.perf_counter()
+        search.wait_for(", epoch ")
+        assert time.perf_counter() - gone < 10
+        search.wait_for("goes on from epoch")
+        nodes.tell("thaw")  # its workers find that they aren't wanted any more
+        to_the_export(search)
+    trials = assert_each_counted_once(place)
+    assert len(trials) >= 2
+    assert sum(len(trial.failures) for trial in trials) == 1
+
+
+@pytest.mark.slow
+def test_a_driver_killed_on_a_cluster_is_resumed(place):
+    long_search(place)
+    with Nodes(place.folder, [1, 1]) as nodes:
+        flags = (*place.flags, "--address", nodes.address)
+        search = place.start(*flags, **nodes.token)
+        search.wait_for("trial 1, epoch 2")
+        search.process.kill()
+        search.end()
+        to_the_export(place.start(*flags, "--resume", **nodes.token))
+    assert_each_counted_once(place)
+
+
+@needs_hooks
+@pytest.mark.slow
+def test_a_node_that_joins_late_gets_trials(place):
+    long_search(place, trials=3)
+    flags = [flag for flag in place.flags if flag not in ("--max-concurrent", 2)]
+    with Nodes(place.folder, [1]) as nodes:
+        search = place.start(*flags, "--address", nodes.address, **nodes.token)
+        search.wait_for("trial 0, epoch")
+        nodes.tell("add")
+        search.wait_for("trial 1, epoch 1 ")
+        to_the_export(search)
+        assert list((nodes.cache / "pictures").glob("*/32px-*"))  # nodes have a store of their own
+    trials = assert_each_counted_once(place)
+    assert len({trial.node for trial in trials}) == 2
+
+
+@needs_hooks
+@pytest.mark.slow
+@pytest.mark.parametrize(("share", "devices"), [("1", 4), ("0.5", 4)])
+def test_no_gpu_is_over_booked_and_each_record_says_where(place, tmp_path, share, devices):
+    space = {"loss": {"type": "categorical", "choices": ["hard"]}}
+    space["model"] = {"type": "categorical", "choices": ["household_s"]}
+    space["learning_rate"] = {"type": "float", "low": 0.01, "high": 0.1}
+    schedule = {"trials": 12, "max_epochs": 2, "grace": 2}
+    write_space(place.folder, parameters=space, start_with=[], schedule=schedule)
+    site, gpus = tmp_path / "site", tmp_path / "gpus"
+    site.mkdir()
+    gpus.mkdir()
+    (site / "sitecustomize.py").write_text(FAKE_GPUS)
+    paths = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    faked = {"PYTHONPATH": paths, "FAKE_GPUS": str(gpus), "FAKE_SHARE": share}
+    with Nodes(place.folder, [4, 4], gpus=2, **faked) as nodes:
+        flags = (*place.flags, "--device", "cuda", "--address", nodes.address)
+        to_the_export(place.start(*flags, **nodes.token, **faked))
+    trials = RunDirectory(place.out).trials()
+    assert [(trial.state, trial.reason) for trial in trials] == [("COMPLETE", None)] * 12
+    assert len({(trial.node, trial.device) for trial in trials}) == devices
+    assert len({trial.node for trial in trials}) == 2
+    assert {trial.device for trial in trials} == {"cuda:0", "cuda:1"}
 
 
 @pytest.fixture

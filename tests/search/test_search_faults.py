@@ -34,7 +34,7 @@ def flags(place, pictures, trials, epochs=EPOCHS, out=None, **space):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_killed_worker_fails_its_trial_and_the_search_goes_on(place, pictures):
-    search = place.start(*flags(place, pictures, trials=4))
+    search = place.start(*flags(place, pictures, trials=4), "--max-failures", 0)
     search.wait_for("trial 0, epoch 2")
     workers = [process for process in place.processes() if process.name().startswith("ray::R")]
     assert workers
@@ -65,6 +65,21 @@ def test_a_search_whose_trials_all_diverge_ends_with_the_reason(place, pictures)
     assert len(trials) == 2
     assert all(trial.state == "FAIL" and trial.reason for trial in trials)
     assert any(trial.reason.rstrip(".") in last for trial in trials)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_search_whose_first_trials_fail_alike_stops_before_the_others(place, pictures):
+    diverging = {"image_size": 32, "batch_size": 16, "learning_rate": 1e6}
+    code, errors = place.run(*flags(place, pictures, trials=30, defaults=diverging))
+    assert code == 4
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1].startswith(
+        "error: The first 5 trials failed, all for the same reason: The "
+    )
+    run = RunDirectory(place.out)
+    assert 5 <= len(run.trials()) < 30
+    assert run.read_run().status == "failed"
 
 
 @pytest.mark.ray

@@ -38,7 +38,8 @@ def trial(job, number, **settings):
     chosen = settings_of(
         {"model": "efficientnet_lite0_cut2", "loss": "hard", "image_size": 32, "batch_size": 16, **settings}
     )
-    results = list(TrialRun(job, number, chosen, 0).results(job.shared.open(32)))
+    reports = TrialRun(job, number, chosen, 0).results(job.shared.open(32))
+    results = [report for report in reports if "built" not in report]
     return results, load_checkpoint(job.checkpoint(number))["training"]["network"]
 
 

@@ -4,6 +4,7 @@ import optuna
 import pytest
 from search_fakes import COSTS, Heard, fake_costs, result_of, tiny_plan
 
+from hkbench.search.budget import Budget
 from hkbench.search.session import SearchSession
 from hkbench.search.study import Study
 from hkbench.store.records import TelemetryRecord
@@ -47,10 +48,10 @@ def test_a_search_asks_seed_points_first_and_ends_at_its_number_of_trials(opened
 
 
 def test_states_in_the_study_and_in_the_records_agree(opened):
-    session, _, run, _ = opened()
+    session, _, run, _ = opened(max_failures=0)
     numbers = [session.next_trial().number for _ in range(3)]
     session.on_end(numbers[0], result_of(numbers[0], 1, accuracy=0.2))
-    session.on_end(numbers[1], {"number": numbers[1], "failed": "DivergedError: NaN", "done": True})
+    session.on_end(numbers[1], {"number": numbers[1], "failed": "DivergedError: NaN", "cause": "error"})
     session.on_end(numbers[2], None)
     trials = run.trials()
     assert [t.state for t in trials] == ["PRUNED", "FAIL", "FAIL"]
@@ -132,7 +133,7 @@ def test_the_budget_ends_what_is_running(opened):
     session, _, run, _ = opened()
     numbers = [session.next_trial().number for _ in range(2)]
     session.on_epoch(result_of(numbers[0], 1))
-    session.start_clock(0.0)
+    session.start_clock(Budget(amount=1.0, unit="seconds"))
     assert session.over
     assert session.next_trial() is None
     session.close()
@@ -178,10 +179,10 @@ def test_no_point_is_trained_twice_and_a_small_space_ends(opened):
 def test_no_trial_begins_that_could_not_end_an_epoch(opened):
     session, *_ = opened()
     number = session.next_trial().number
-    session.start_clock(3600.0)
+    session.start_clock(Budget(amount=3600, unit="seconds"))
     session.on_end(number, result_of(number, 2))
     assert session.next_trial() is not None
-    session.start_clock(1.0)
+    session.start_clock(Budget(amount=3, unit="seconds"))  # of which the first epoch has spent 2
     assert not session.over
     assert session.next_trial() is None
 
