@@ -9,8 +9,9 @@ from hkbench.store.records import TrialRecord
 
 
 def is_feasible(trial: TrialRecord) -> bool:
-    """Whether a trial ran to its end and breaks no limit."""
-    return trial.state == "COMPLETE" and all(violation <= 0 for violation in trial.constraints.values())
+    """Whether a trial ran to its end and breaks no limit; a confirmation, chosen after, never counts."""
+    complete = trial.state == "COMPLETE" and trial.confirms is None
+    return complete and all(violation <= 0 for violation in trial.constraints.values())
 
 
 def losses_of(values: Mapping[str, float | None], objectives: Mapping[str, str]) -> list[float]:

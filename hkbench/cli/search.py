@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hkbench.cli.console import err, out, print_json, warn
-from hkbench.cli.tables import final_table, study_table
+from hkbench.cli.tables import confirmed_table, final_table, study_table
 from hkbench.errors import IncompleteError, UsageError
 
 if TYPE_CHECKING:
@@ -47,9 +47,19 @@ def search(
             min=1,
         ),
     ] = None,
+    confirm: Annotated[
+        int,
+        typer.Option(
+            help="Train so many of the frontier again from fresh seeds, to see who was lucky.", min=0
+        ),
+    ] = 0,
+    confirm_seeds: Annotated[int, typer.Option(help="How many seeds each of these gets.", min=2)] = 3,
     sampler: Annotated[
         str | None,
-        typer.Option(help="What proposes points: tpe, gp, nsga2, qmc, random or grid; tpe by default."),
+        typer.Option(
+            help="What proposes points: frontier (hkbench's own; by default, where the space suits it), tpe "
+            "(by default elsewhere), gp, nsga2, qmc, random or grid."
+        ),
     ] = None,
     train_pictures: Annotated[
         int | None, typer.Option(help="Train on so many pictures, evenly drawn; all by default.", min=2)
@@ -120,6 +130,8 @@ def search(
         seed=seed,
         pictures=train_pictures,
         views=views or (plans.QUICK_VIEWS if quick else None),
+        confirm=confirm,
+        confirm_seeds=confirm_seeds,
         concurrency=max_concurrent,
         threads=plans.threads_beside(max_concurrent, device) if max_concurrent else 1,
         max_failures=max_failures,
@@ -170,6 +182,9 @@ def _run(plan: "SearchPlan", json_: bool) -> None:
         )
         return
     out.print(final_table(result.run))
+    confirmed = confirmed_table(result.run)
+    if confirmed is not None:
+        out.print(confirmed)
     if plan.data == "goods69":
         out.print(study_table())
     for warning in result.run.read_run().warnings:

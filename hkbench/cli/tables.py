@@ -47,6 +47,21 @@ def _latency(row: BenchmarkRecord | None) -> str:
     return "–" if row is None or row.p50_ms is None else f"{row.p50_ms:.2f} ms"
 
 
+def confirmed_table(run: RunDirectory) -> Table | None:
+    """Return what came of the confirmations, the best mean first; None where there are none."""
+    from hkbench.search.confirm import COLUMNS, confirmed, confirmed_rows
+
+    found = confirmed(run.trials())
+    if not found:
+        return None
+    table = Table(title="Trained again from fresh seeds", title_justify="left")
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name in COLUMNS[:2] else "right", overflow="fold")
+    for row in confirmed_rows(found):
+        table.add_row(*row)
+    return table
+
+
 def study_table() -> Table:
     """Return the study's own figures, as published: other pictures, so no ratio to ours."""
     table = Table(title="The study, as published (other pictures)", title_justify="left")

@@ -33,6 +33,11 @@ class CheckpointStore:
     where: str
     sleep: Callable[[float], None] = time.sleep
 
+    @classmethod
+    def at(cls, folder: Path) -> "CheckpointStore":
+        """Return the store in a folder."""
+        return cls(where=str(folder.resolve()))
+
     @property
     def folder(self) -> Path | None:
         """The folder, where it is one."""
@@ -177,6 +182,10 @@ class StoredFile:
     def read_bytes(self) -> bytes:
         """Read it; raises as `CheckpointStore.get` does."""
         return self.store.get(self.name)
+
+    def write(self, content: memoryview, check: Check | None) -> None:
+        """Write it; raises as `CheckpointStore.put` does."""
+        self.store.put(self.name, content, check)
 
     def __str__(self) -> str:
         return f"{self.store.where}/{self.name}"

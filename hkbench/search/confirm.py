@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hkbench.analysis.frontier import pareto_ranks
 from hkbench.analysis.trials import is_feasible, losses_of
+from hkbench.search.study import Asked, Study
 from hkbench.store.findings import ConfirmedRecord
 from hkbench.store.records import TrialRecord
 
@@ -58,6 +59,19 @@ def confirmations(
         for seed in _fresh_seeds(trials, seeds)
         for number in chosen
         if (number, seed) not in ended
+    ]
+
+
+def due(
+    study: Study, trials: Sequence[TrialRecord], objectives: Mapping[str, str], k: int, seeds: int = SEEDS
+) -> list[Asked]:
+    """Ask the study for the confirmations that are missing, after those that were cut off."""
+    begun = study.confirming() if k else []
+    known = {(asked.confirms, asked.seed) for asked in begun}
+    return begun + [
+        study.confirm(wanted.params, wanted.confirms, wanted.seed, wanted.name)
+        for wanted in confirmations(trials, objectives, k, seeds)
+        if (wanted.confirms, wanted.seed) not in known
     ]
 
 

@@ -7,11 +7,11 @@ from hkbench.errors import UsageError
 from hkbench.search.budget import Budget, Spending, parse_budget
 from hkbench.search.plan import SearchPlan
 from hkbench.search.recorded import Recorded
+from hkbench.search.searcher import sampler_for
 from hkbench.search.space import Space
 from hkbench.store.records import RunRecord
 from hkbench.store.rundir import RunDirectory
 
-SAMPLER = "tpe"
 NO_LIMIT = 1_000_000
 """The number of trials of a search that only its budget ends."""
 
@@ -49,7 +49,7 @@ def asked_for(plan: SearchPlan, *, trials: str | None, budget: str | None, sampl
         schedule = space.schedule.model_copy(update={"budget": str(found)})
         space = space.model_copy(update={"schedule": schedule})
     before = there.config.get("sampler") if there is not None else None
-    return replace(plan, space=space, budget=found, sampler=sampler or before or SAMPLER)
+    return replace(plan, space=space, budget=found, sampler=sampler_for(space, sampler or before))
 
 
 def _with_trials(space: Space, text: str | None, there: RunRecord | None, *, budget_alone: bool) -> Space:

@@ -27,6 +27,10 @@ class Features:
         widths = [column.width for column in self._columns]
         self.groups: NDArray[np.int64] = np.repeat(np.arange(len(widths)), widths)
 
+    def knows(self, point: Mapping[str, Any]) -> bool:
+        """Whether a point can become a row: one of a wider space may have a choice that this one lacks."""
+        return all(column.knows(point) for column in self._columns)
+
     def rows(self, points: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
         """Return float (points, columns) in [0, 1]."""
         if not points:
@@ -57,6 +61,9 @@ class _Column:
 
     def _scaled(self, value: float) -> float:
         return math.log(value) if self._log else float(value)
+
+    def knows(self, point: Mapping[str, Any]) -> bool:
+        return self._choices is None or self._name not in point or point[self._name] in self._choices
 
     def of(self, point: Mapping[str, Any]) -> list[float]:
         if self._name not in point:

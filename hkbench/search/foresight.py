@@ -52,7 +52,12 @@ class Foresight:
         self._fitted = 0
 
     def started(self, number: int, params: Mapping[str, Any], thaws: int | None = None) -> None:
-        """Take note of a trial that begins, or goes on; one that thaws another takes its place."""
+        """Take note of a trial that begins, or goes on; one that thaws another takes its place.
+
+        A trial of a wider space that this one was narrowed from is left out where it can't be compared.
+        """
+        if not self._features.knows(params):
+            return
         past = self.trials.setdefault(number, Past(params=dict(params)))
         past.state = "live"
         if thaws is not None and thaws in self.trials:
@@ -60,6 +65,8 @@ class Foresight:
 
     def trained(self, number: int, epoch: int, loss: float) -> None:
         """Take note of an epoch of a trial that has started; hearing of one again changes nothing."""
+        if number not in self.trials:
+            return
         curve = self.trials[number].curve
         if epoch == len(curve) + 1 and math.isfinite(loss):
             curve.append(loss)

@@ -6,7 +6,7 @@ from typing import Any
 
 from hkbench.analysis.trials import losses_of
 from hkbench.search.ledger import CostOf
-from hkbench.search.scheduler import ParetoHalving
+from hkbench.search.scheduler import BestCase, ParetoHalving
 from hkbench.search.settings import TrialSettings
 from hkbench.search.space import Schedule, Space
 from hkbench.search.study import Asked
@@ -56,7 +56,7 @@ def recorded_epochs(
 ) -> Iterator[Judged]:
     """Yield the epochs on record as they came: of trials that have ended, and of those that are to go on."""
     usage = {(row.name, row.epoch): row.usage for row in run.read(TelemetryRecord) if row.source == "trial"}
-    trials = {trial.number: trial for trial in run.trials() if trial.settings}
+    trials = {trial.number: trial for trial in run.trials() if trial.settings and trial.confirms is None}
     settings = {number: TrialSettings.model_validate(trial.settings) for number, trial in trials.items()}
     begun = {row.trial for row in run.epochs()}
     settings |= {asked.number: space.settings(asked.params) for asked in unfinished if asked.number in begun}
@@ -70,11 +70,24 @@ def recorded_epochs(
             yield judged(space, {**cost, "number": row.trial, "epoch": row.epoch, **row.metrics}, spent)
 
 
-def rule_so_far(space: Space, run: RunDirectory, unfinished: Sequence[Asked], costs: CostOf) -> ParetoHalving:
+def rule_so_far(
+    space: Space,
+    run: RunDirectory,
+    unfinished: Sequence[Asked],
+    costs: CostOf,
+    best_case: BestCase | None = None,
+) -> ParetoHalving:
     """Return the halving rule, told of the epochs that are on record already."""
-    rule = ParetoHalving(space.schedule, space.objectives)
+    rule = ParetoHalving(space.schedule, space.objectives, best_case)
     for epoch in recorded_epochs(space, run, unfinished, costs):
-        rule.goes_on(epoch.number, epoch.epoch, epoch.losses, violation=epoch.violation, spent=epoch.spent)
+        rule.goes_on(
+            epoch.number,
+            epoch.epoch,
+            epoch.losses,
+            violation=epoch.violation,
+            spent=epoch.spent,
+            again=True,
+        )
     return rule
 
 

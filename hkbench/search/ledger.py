@@ -110,7 +110,10 @@ class Ledger:
 def tell(study: Study, record: TrialRecord) -> None:
     """Tell a study how a trial ended; once it knows, this changes nothing."""
     values = {name: value for name, value in record.values.items() if value is not None}
-    if record.state == "COMPLETE":
+    if record.confirms is not None:
+        reason = f"confirms trial {record.confirms}" + (f": {record.reason}" if record.reason else "")
+        study.tell_confirmed(record.number, record.state, values, reason)
+    elif record.state == "COMPLETE":
         study.tell_complete(record.number, values, record.constraints)
     elif record.state == "PRUNED" and record.epochs == 0:
         study.tell_refused(record.number, values, record.reason or "")

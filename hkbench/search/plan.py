@@ -31,6 +31,7 @@ class SearchPlan:
     trial, which is trained in this process; with `fitted_s` its number of epochs is chosen to take so long.
     `pictures` cuts the train part down to so many. A trial that loses its worker is taken up again up to
     `max_failures` times; one epoch may take `epoch_limit_s`, None for what is learned from others.
+    The `confirm` best trials of the frontier are trained again from `confirm_seeds` fresh seeds each.
     `teacher_folder` is a teacher that is there, in place of the space's own; `costs` a file of what wrong
     answers cost.
     """
@@ -54,6 +55,8 @@ class SearchPlan:
     threads: int = 1
     max_failures: int = 2
     epoch_limit_s: float | None = None
+    confirm: int = 0
+    confirm_seeds: int = 3
     device: str = "cpu"
     gpu_share: float = 0.0
     quick: bool = False

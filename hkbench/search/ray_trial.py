@@ -39,6 +39,7 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]
         self._settings = TrialSettings.model_validate(config["settings"])
         self._recorded_epochs = int(config["recorded_epochs"])
         self._attempt = int(config["attempt"])
+        self._thaws: int | None = config["thaws"]
         self._epoch_limit_s: float | None = config["epoch_limit_s"]
         self._reports = 0
         self._epoch = self._recorded_epochs
@@ -77,5 +78,12 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]
         size = self._settings.image_size
         if size not in self._mapped:
             self._mapped[size] = self._job.shared.open(size)
-        run = TrialRun(self._job, self._number, self._settings, self._recorded_epochs, attempt=self._attempt)
+        run = TrialRun(
+            self._job,
+            self._number,
+            self._settings,
+            self._recorded_epochs,
+            attempt=self._attempt,
+            thaws=self._thaws,
+        )
         return run.results(self._mapped[size])

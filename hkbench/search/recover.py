@@ -13,10 +13,11 @@ from hkbench.search.ledger import CostOf, Ledger
 from hkbench.search.parameters import is_number
 from hkbench.search.recorded import Recorded
 from hkbench.search.space import Space
-from hkbench.search.study import Ended, Study
+from hkbench.search.study import Asked, Ended, Study
 from hkbench.search.trial import Job
 from hkbench.search.trial_records import LiveTrial, problem_with
 from hkbench.store.environment import now
+from hkbench.store.records import TrialRecord
 from hkbench.training.checkpoint import load_checkpoint
 
 log = logging.getLogger(__name__)
@@ -32,12 +33,23 @@ def give_back_to_study(study: Study, recorded: Recorded) -> None:
         known = study.params_of(number)
         if known is None:
             log.warning("the study has lost trial %d, which is on record: it is added again", number)
-            study.adopt(number, trial.params, trial.seed_point)
-        elif not trial.confirms and not _is_same(known, trial.params):
+            study.adopt(_asked_as(trial))
+        elif not _is_same(known, trial.params):
             raise UsageError(
                 f"The study and the records don't belong together: trial {number} is {known} in the study, "
                 f"{trial.params} in trials.jsonl. Put back the files that belong together, or search again."
             )
+
+
+def _asked_as(trial: TrialRecord) -> Asked:
+    """Return what was asked for a trial that is on record."""
+    return Asked(
+        number=trial.number,
+        params=trial.params,
+        seed_point=trial.seed_point,
+        confirms=trial.confirms,
+        seed=trial.settings.get("seed") if trial.confirms is not None else None,
+    )
 
 
 def _is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -57,7 +69,7 @@ def give_back_to_records(
         number = ended.asked.number
         log.warning("trial %d has ended, and its record was lost: it is written again", number)
         try:
-            settings = space.settings(ended.asked.params)
+            settings = ended.asked.settings(space)
             cost = costs(settings.architecture, settings.precision)
         except HkbenchError as error:
             recorded.ended[number] = ledger.end_unbuilt(ended.asked, str(error))

@@ -80,6 +80,7 @@ class StudySearcher(_DriversOwn, Searcher):  # type: ignore[misc]
             "costs": ready.costs.objectives(),
             "recorded_epochs": ready.recorded_epochs,
             "attempt": ready.attempt,
+            "thaws": ready.thaws,
             "epoch_limit_s": ready.epoch_limit_s,
         }
 
@@ -127,7 +128,12 @@ class ParetoHalvingScheduler(_DriversOwn, FIFOScheduler):  # type: ignore[misc]
         if judged is None:
             return self._session.expects(result)
         return self._rule.goes_on(
-            judged.number, judged.epoch, judged.losses, violation=judged.violation, spent=judged.spent
+            judged.number,
+            judged.epoch,
+            judged.losses,
+            violation=judged.violation,
+            spent=judged.spent,
+            again=bool(result.get("thawed")),
         )
 
     def on_trial_error(self, tune_controller: object, trial: Trial) -> None:

@@ -9,10 +9,12 @@ from typing import Protocol
 
 from hkbench.errors import HkbenchError, NoTrialCompletedError, StoppedError
 from hkbench.search.alone import run_alone
+from hkbench.search.confirm import Wanted, confirmations, due
 from hkbench.search.costs import Costs
 from hkbench.search.extend import is_more
 from hkbench.search.failures import ALIKE
 from hkbench.search.fence import Fence
+from hkbench.search.findings import find_out
 from hkbench.search.finish import (
     best_student,
     chosen_trials,
@@ -88,7 +90,7 @@ def run_search(plan: SearchPlan, listener: SearchListener) -> SearchResult:
     if plan.address:
         check_address(plan.address)
     with held(run), _sigterm_like_ctrl_c():
-        if plan.resume and not changes and _is_finished(run):
+        if plan.resume and not changes and _is_finished(plan, run):
             return SearchResult(
                 run=run, models=run.model_records(), unmeasured=[], seconds=0.0, nothing_to_do=True
             )
@@ -103,10 +105,15 @@ def run_search(plan: SearchPlan, listener: SearchListener) -> SearchResult:
             raise
 
 
-def _is_finished(run: RunDirectory) -> bool:
-    """Whether a search has come to its end, and all that it shipped is there."""
+def _is_finished(plan: SearchPlan, run: RunDirectory) -> bool:
+    """Whether a search has come to its end, nothing is to be confirmed, and all that it shipped is there."""
     models = run.model_records()
-    return run.read_run().status == "finished" and bool(models) and all(map(run.holds, models))
+    shipped = bool(models) and all(map(run.holds, models))
+    return run.read_run().status == "finished" and shipped and not _unconfirmed(plan, run)
+
+
+def _unconfirmed(plan: SearchPlan, run: RunDirectory) -> list[Wanted]:
+    return confirmations(run.trials(), plan.space.objectives, plan.confirm, plan.confirm_seeds)
 
 
 def _note_interrupted(run: RunDirectory) -> None:
@@ -200,6 +207,8 @@ def _finish(search: _Search, clock: PhaseClock) -> SearchResult:
     clock.begin("export")
     unshipped = ship(plan, prepared, search.job, run, search.listener.advance)
     retire(run, set(chosen_trials(plan.space, run.trials())))
+    clock.begin("findings")
+    find_out(run, plan.space)
     clock.begin("measure")
     rows = measure(plan, run, search.listener.advance)
     clock.end()
@@ -268,32 +277,40 @@ def _train(search: _Search, clock: PhaseClock) -> None:
         return
     session, space = search.session, search.plan.space
     session.start_clock(search.plan.budget)
-    twin = None
-    if session.idle:
-        twin = _missing_twin(search)
-        if twin is None:
-            return
+    idle = session.idle
+    if idle and _lacking_twin(search) is None and not _unconfirmed(search.plan, search.run):
+        return
     with ray_runtime(search.plan) as runtime:
-        if twin is None:
+        if not idle:
             session.start_clock(search.plan.budget)
-            run_trials(
-                search.plan,
-                session,
-                search.job,
-                rule_so_far(space, search.run, search.study.running(), search.costs.of),
-                ray_files,
-                runtime,
-            )
-            twin = None if session.interrupted or session.hopeless else _missing_twin(search)
-        if twin is not None:
-            clock.begin("twin without teacher")
-            session.insist(twin)
-            session.start_clock(None)
-            run_trials(search.plan, session, search.job, never_stopping(space), ray_files, runtime)
+            searcher = session.searcher
+            best_case = searcher.best_case if searcher.foresees else None
+            rule = rule_so_far(space, search.run, search.study.running(), search.costs.of, best_case)
+            run_trials(search.plan, session, search.job, rule, ray_files, runtime)
+        for phase, ask in (("twin without teacher", _missing_twin), ("confirm", _confirmations_due)):
+            asked = [] if session.interrupted or session.hopeless else ask(search)
+            if asked:
+                clock.begin(phase)
+                session.only(asked)
+                run_trials(search.plan, session, search.job, never_stopping(space), ray_files, runtime)
 
 
-def _missing_twin(search: _Search) -> Asked | None:
-    """Ask for the twin of the best student, unless it was trained to the end already or can't be."""
+def _confirmations_due(search: _Search) -> list[Asked]:
+    plan = search.plan
+    return due(search.study, search.run.trials(), plan.space.objectives, plan.confirm, plan.confirm_seeds)
+
+
+def _missing_twin(search: _Search) -> list[Asked]:
+    """Ask for the twin of the best student, unless there is nothing to ask for."""
+    lacking = _lacking_twin(search)
+    if lacking is None:
+        return []
+    student, params = lacking
+    return [search.study.insist(params, student, f"twin of {student} without a teacher")]
+
+
+def _lacking_twin(search: _Search) -> tuple[int, dict[str, object]] | None:
+    """Return the best student and its twin's point, unless that was trained to the end or can't be."""
     if search.plan.quick:
         return None
     trials, space = search.run.trials(), search.plan.space
@@ -301,4 +318,4 @@ def _missing_twin(search: _Search) -> Asked | None:
     params = None if student is None else twin_params(student, space)
     if student is None or params is None or twin_of(student, space, trials) is not None:
         return None
-    return search.study.insist(params, student.number, f"twin of {student.number} without a teacher")
+    return student.number, params

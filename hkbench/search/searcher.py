@@ -2,17 +2,18 @@
 space.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hkbench.analysis.trials import losses_of
 from hkbench.errors import UsageError
 from hkbench.search.foresight import Ended, Foresight
 from hkbench.search.proposer import CostsOf, FrontierProposer, unsuited
+from hkbench.search.recorded import Recorded
 from hkbench.search.samplers import FRONTIER
 from hkbench.search.space import STATIC, Space
 from hkbench.search.study import Asked, Propose, Study
-from hkbench.store.records import TrialRecord
+from hkbench.store.records import EpochRecord, TrialRecord
 
 STATES: dict[str, Ended] = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "gone"}
 
@@ -56,10 +57,25 @@ class Searcher:
         """Return the next point; None when the space holds no other."""
         return self._study.ask(self._propose)
 
-    def started(self, asked: Asked) -> None:
-        """Take note of a trial that begins, or goes on."""
-        if self._foresight is not None:
+    def learn(self, recorded: Recorded) -> None:
+        """Take note of the trials that have ended on record."""
+        if self._foresight is None:
+            return
+        for number, trial in sorted(recorded.ended.items()):
+            if trial.confirms is None:
+                self._foresight.started(number, trial.params, trial.thaws)
+                self._note(number, recorded.epochs(number))
+                self.ended(trial)
+
+    def started(self, asked: Asked, recorded: Sequence[EpochRecord] = ()) -> None:
+        """Take note of a trial that begins, or goes on after the epochs that are on record."""
+        if self._foresight is not None and asked.confirms is None:
             self._foresight.started(asked.number, asked.params, asked.thaws)
+            self._note(asked.number, recorded)
+
+    def _note(self, number: int, epochs: Sequence[EpochRecord]) -> None:
+        for row in epochs:
+            self.trained(number, row.epoch, row.metrics)
 
     def trained(self, number: int, epoch: int, values: Mapping[str, Any]) -> None:
         """Take note of what a trial that has started reports after an epoch."""

@@ -4,7 +4,7 @@ Knows nothing of Ray: `runner` turns Ray Tune's calls into these.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hkbench.errors import HkbenchError, UsageError
@@ -17,8 +17,10 @@ from hkbench.search.ledger import CostOf, Ledger, TrialListener
 from hkbench.search.narrowing import why_not
 from hkbench.search.patience import Patience
 from hkbench.search.plan import SearchPlan
+from hkbench.search.point_costs import PointCosts
 from hkbench.search.recorded import Recorded
 from hkbench.search.recover import give_back_to_records, give_back_to_study
+from hkbench.search.searcher import Searcher
 from hkbench.search.study import Asked, Study
 from hkbench.search.trial import CHECKPOINTS, Job
 from hkbench.search.trial_records import LiveTrial, Ready, State, problem_with, usage_of
@@ -53,6 +55,7 @@ class SearchSession:
         self._live: dict[int, LiveTrial] = {}
         self._recorded = Recorded(run)
         self._limit = plan.space.schedule.trials
+        self.searcher = Searcher(study, plan.space, plan.sampler, PointCosts(plan.space, costs), plan.seed)
         self._patiently = Patience(str(run.path), mend=study.mend, sleep=sleep)
         self._ledger = Ledger(
             plan.space,
@@ -68,6 +71,7 @@ class SearchSession:
             give_back_to_records(study, self._recorded, self._ledger, plan.space, costs, job)
         self._attempts = Attempts(study, plan.max_failures, job.fence if job is not None else None)
         self._unfinished = study.running()
+        self.searcher.learn(self._recorded)
         self._refused = 0
         self._workers = Workers(
             run.path / CHECKPOINTS, plan.space.schedule.max_epochs, plan.epoch_limit_s, clock
@@ -83,9 +87,11 @@ class SearchSession:
         """Start a budget, of which earlier runs have spent a part."""
         self._spending.begin(budget)
 
-    def insist(self, asked: Asked) -> None:
-        """Let a trial run next, whatever the number of trials."""
-        self._unfinished.append(asked)
+    def only(self, asked: Sequence[Asked]) -> None:
+        """Let these trials run, and no other: the search itself is over, its budget spent or not."""
+        self._unfinished = list(asked)
+        self._limit = 0
+        self._spending.begin(None)
 
     def try_failed_again(self) -> None:
         """Let each point that has failed run once more, as a trial of its own."""
@@ -142,7 +148,7 @@ class SearchSession:
     def _ask(self) -> Asked | None:
         """Ask the study; a point of which the storage has only a part waits for later."""
         tries = self._patiently.retried
-        fresh = self._patiently(self._study.ask)
+        fresh = self._patiently(self.searcher.ask)
         if self._patiently.retried > tries:
             known = {*self._live, *(asked.number for asked in self._unfinished)}
             known |= {fresh.number} if fresh is not None else set()
@@ -155,7 +161,7 @@ class SearchSession:
             self._ledger.tell(self._recorded.ended[asked.number])
             return None
         try:
-            settings = self._plan.space.settings(asked.params)
+            settings = asked.settings(self._plan.space)
             cost = self._costs(settings.architecture, settings.precision)
         except HkbenchError as error:  # a combination that no check of the space had met
             self._refused += 1
@@ -174,6 +180,7 @@ class SearchSession:
     def _started(self, live: LiveTrial, cost: ArchitectureCost) -> Ready | None:
         number, settings = live.asked.number, live.settings
         recorded = self._recorded.epochs(number)
+        self.searcher.started(live.asked, recorded)
         if recorded and not live.last:
             live.last = {**_flat(recorded[-1]), **cost.objectives()}
             live.usage, live.recorded = self._recorded.usage(number), len(recorded)
@@ -189,6 +196,7 @@ class SearchSession:
             costs=cost,
             attempt=live.attempts,
             epoch_limit_s=self._workers.limit_s(settings),
+            thaws=live.asked.thaws,
         )
 
     def worker_began(self, number: int) -> None:
@@ -226,11 +234,12 @@ class SearchSession:
         if problem is not None:
             self._end(number, "FAIL", problem)
             return
-        self._workers.trained(live, int(result["epoch"]), result["seconds"])
+        self._workers.trained(live, int(result["epoch"]), None if result.get("thawed") else result["seconds"])
         if int(result["epoch"]) <= live.recorded:
             return
         epoch, usage = self._ledger.epoch(live, result)
         self._spending.note(epoch.seconds, usage)
+        self.searcher.trained(number, epoch.epoch, epoch.metrics)
 
     def overdue(self) -> list[int]:
         """Return the trials whose workers are to be ended, for they have reported nothing for too long."""
@@ -296,6 +305,7 @@ class SearchSession:
         self._workers.ended(number)
         record = self._ledger.end(live, state, reason)
         self._recorded.ended[number] = record
+        self.searcher.ended(record)
         if telling:
             self._ledger.note_end(record)
 

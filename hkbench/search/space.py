@@ -225,10 +225,11 @@ class Space(Strict):
         """Return every architecture that the space can propose; None if they are more than `MOST_LISTED`."""
         deciding = with_followed(self.parameters, self._names_of(*Architecture.model_fields))
         points = all_points(deciding, most=4 * MOST_LISTED)
-        found = dict.fromkeys(self._architecture(point) for point in points or ())
+        found = dict.fromkeys(self.architecture(point) for point in points or ())
         return list(found) if points is not None and len(found) <= MOST_LISTED else None
 
-    def _architecture(self, point: dict[str, Any]) -> Architecture:
+    def architecture(self, point: dict[str, Any]) -> Architecture:
+        """Return the structure that a point stands for; whether it can be built isn't checked."""
         fields = self.chosen(point)
         return Architecture.model_validate(
             {name: value for name, value in fields.items() if name in Architecture.model_fields}

@@ -156,7 +156,7 @@ class RunStorage(Record):
     def checkpoint_store(self, run: Path) -> CheckpointStore:
         """Return where the checkpoints are: in the run directory, or under the run's name in the storage."""
         if self.checkpoints is None:
-            return CheckpointStore(where=str((run / CHECKPOINTS).resolve()))
+            return CheckpointStore.at(run / CHECKPOINTS)
         return CheckpointStore(where=f"{self.checkpoints}/{self.name}")
 
     def open(self, run: Path, *, sleep: Callable[[float], None] = time.sleep) -> BaseStorage:

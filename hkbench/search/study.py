@@ -16,7 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hkbench.errors import UsageError
 from hkbench.search.narrowing import WithinSampler, widened
+from hkbench.search.parameters import is_number
 from hkbench.search.samplers import build_sampler, experimental_parts
+from hkbench.search.settings import TrialSettings
 from hkbench.search.space import MOST_POINTS, Space
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,11 @@ REASON = "reason"
 REFUSED = "refused"
 BESIDE = "beside"
 """Marks a trial that a search adds for a comparison: it isn't one of those that were asked for."""
+CONFIRMS = "confirms"
+"""Names the trial that this one trains again, from the seed `SEED`."""
+SEED = "seed"
+ENDED = "ended"
+"""How a confirmation has ended: to Optuna each one is a failed trial, which no sampler looks at."""
 AGAIN = "again"
 """Names the failed trial whose point this one tries again."""
 STATES: dict[TrialState, Literal["COMPLETE", "PRUNED", "FAIL"]] = {
@@ -58,12 +65,26 @@ class Ended:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A point that is to be trained; `thaws` is the number of the stopped trial that it goes on from."""
+    """A point that is to be trained; `thaws` is the number of the stopped trial that it goes on from.
+
+    `confirms` is the number of the trial that it trains again, from a `seed` of its own.
+    """
 
     number: int
     params: dict[str, Any]
     seed_point: str | None
     thaws: int | None = None
+    confirms: int | None = None
+    seed: int | None = None
+
+    def settings(self, space: Space) -> TrialSettings:
+        """Return all settings of the point in its space.
+
+        Raises:
+            UsageError: no network can be made of them.
+        """
+        found = space.settings(self.params)
+        return found if self.seed is None else found.model_copy(update={"seed": self.seed})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +173,7 @@ class Study:
                 user_attrs=attrs,
             )
         )
-        number = len(self._study.get_trials(deepcopy=False)) - 1
-        return Asked(number=number, params=params, seed_point=attrs.get(SEED_POINT), thaws=attrs.get(THAWS))
+        return _asked(self._study.get_trials(deepcopy=False)[-1], params)
 
     def _enqueue(self, params: dict[str, Any], name: str) -> None:
         """Put a named point before all that the sampler would propose."""
@@ -210,6 +230,8 @@ class Study:
         """
         found = []
         for trial in [each for each in self._trials() if each.state == TrialState.RUNNING]:
+            if CONFIRMS in trial.user_attrs:
+                continue
             params = self._completed(trial)
             meant = {BESIDE, AGAIN, THAWS} & trial.user_attrs.keys()
             same = None if meant else self._earlier(trial.number, params)
@@ -346,7 +368,7 @@ class Study:
         return [
             Ended(
                 asked=_asked(trial, trial.params),
-                state=STATES[trial.state],
+                state=trial.user_attrs.get(ENDED, STATES[trial.state]),
                 reason=trial.user_attrs.get(REASON),
                 refused=REFUSED in trial.user_attrs,
             )
@@ -354,22 +376,47 @@ class Study:
             if trial.state.is_finished() and trial.number not in recorded
         ]
 
-    def adopt(self, number: int, params: dict[str, Any], seed_point: str | None) -> None:
+    def adopt(self, asked: Asked) -> None:
         """Add a trial that is on record and that the study has lost, with those before it as repeats."""
+        number = asked.number
         if number < len(self._study.get_trials(deepcopy=False)):  # it waits: the first of those that do
             self._space.choose(self._study.ask())
         for lost in range(len(self._study.get_trials(deepcopy=False)), number + 1):
             own = lost == number
-            fixed = optuna.trial.FixedTrial(params)
+            fixed = optuna.trial.FixedTrial(asked.params)
             self._space.choose(fixed)
             self._study.add_trial(
                 optuna.trial.create_trial(
                     state=TrialState.RUNNING if own else TrialState.FAIL,
                     params=fixed.params if own else {},
                     distributions=fixed.distributions if own else {},
-                    user_attrs={SEED_POINT: seed_point} if own else {SAME_AS: number},
+                    user_attrs=_attrs(asked) if own else {SAME_AS: number},
                 )
             )
+
+    def confirm(self, params: dict[str, Any], confirms: int, seed: int, name: str) -> Asked:
+        """Add a trial that trains the point of another again, from a seed of its own."""
+        attrs = {SEED_POINT: name, BESIDE: True, CONFIRMS: confirms, SEED: seed}
+        return self._add(params, confirms, attrs)
+
+    def confirming(self) -> list[Asked]:
+        """Return the confirmations that were asked and not told."""
+        return [
+            _asked(trial, trial.params)
+            for trial in self._trials()
+            if trial.state == TrialState.RUNNING and CONFIRMS in trial.user_attrs
+        ]
+
+    def tell_confirmed(
+        self, number: int, state: Literal["COMPLETE", "PRUNED", "FAIL"], values: dict[str, float], reason: str
+    ) -> None:
+        """Record a confirmation's end without telling the sampler: all of them pass over failed trials."""
+        trial = self._open_trial(number)
+        if trial is None:
+            return
+        for name, value in ((ENDED, state), (LAST_VALUES, values), (REASON, reason)):
+            trial.set_user_attr(name, value)
+        self._study.tell(number, state=TrialState.FAIL)
 
     def mend(self) -> None:
         """Make the journal whole after a write that failed half-way."""
@@ -380,8 +427,25 @@ class Study:
 def _asked(trial: FrozenTrial, params: dict[str, Any]) -> Asked:
     attrs = trial.user_attrs
     return Asked(
-        number=trial.number, params=dict(params), seed_point=attrs.get(SEED_POINT), thaws=attrs.get(THAWS)
+        number=trial.number,
+        params=dict(params),
+        seed_point=attrs.get(SEED_POINT),
+        thaws=attrs.get(THAWS),
+        confirms=attrs.get(CONFIRMS),
+        seed=attrs.get(SEED),
     )
+
+
+def _attrs(asked: Asked) -> dict[str, Any]:
+    """Return what the study keeps of a trial beside its point."""
+    if asked.confirms is None:
+        return {SEED_POINT: asked.seed_point}
+    return {
+        SEED_POINT: asked.seed_point,
+        BESIDE: True,
+        CONFIRMS: asked.confirms,
+        SEED: asked.seed,
+    }
 
 
 def random_points(space: Space, count: int, seed: int) -> list[dict[str, Any]]:
@@ -412,12 +476,9 @@ def shuffled(points: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
 
 
 def point_key(params: dict[str, Any]) -> str:
-    """Return a text that two points share when they are equal to six significant digits."""
+    """Return a text that two points share when they are equal to six significant digits; 2 is 2.0."""
     return json.dumps(
-        {
-            name: float(f"{value:.6g}") if isinstance(value, float) else value
-            for name, value in params.items()
-        },
+        {name: float(f"{value:.6g}") if is_number(value) else value for name, value in params.items()},
         sort_keys=True,
     )
 

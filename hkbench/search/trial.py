@@ -56,7 +56,8 @@ class Job:
 class TrialRun:
     """One trial from its first or its last kept epoch on; built when the first epoch is asked for.
 
-    `attempt` counts the workers of this run that had it before.
+    `attempt` counts the workers of this run that had it before; `thaws` names the stopped trial of the same
+    point that it goes on from.
     """
 
     def __init__(
@@ -67,12 +68,14 @@ class TrialRun:
         recorded_epochs: int,
         *,
         attempt: int = 0,
+        thaws: int | None = None,
         on_step: Advance | None = None,
     ) -> None:
         self._job = job
         self._number = number
         self._settings = settings
         self._recorded_epochs = recorded_epochs
+        self._thaws = thaws
         self._on_step = on_step
         self._fence = job.fence.of_attempt(attempt) if job.fence is not None else None
 
@@ -109,16 +112,27 @@ class TrialRun:
     def _taken_up(self, data: OpenData) -> tuple[Training, list[dict[str, Any]]]:
         """Return the training where its checkpoint left it, and the results of its epochs so far."""
         training, path = self.build(data), self._job.checkpoint(self._number)
+        thawing = self._thaws is not None and not path.exists()
+        if self._thaws is not None and thawing:
+            path = self._job.checkpoint(self._thaws)
         if not self._recorded_epochs and not path.exists():
             return training, []
         try:
             state = load_checkpoint(path)
             results: list[dict[str, Any]] = state["results"]
             training.load_state_dict(state["training"])
+            if thawing:
+                results = [self._had_before(result) for result in results]
         except (DamagedCheckpointError, KeyError, TypeError, ValueError, RuntimeError) as error:
             log.warning("trial %d begins anew: %s", self._number, error)
             return self.build(data), []
         return training, results
+
+    def _had_before(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Return the result of an epoch of the trial that this one thaws, which costs nothing again."""
+        spent = ("seconds", "usage_seconds", "usage_cpu_seconds", "usage_gpu_seconds", "usage_energy_j")
+        free = {name: 0.0 for name in spent if result.get(name) is not None}
+        return {**result, **free, "number": self._number, "thawed": True}
 
     def _check_fence(self) -> None:
         if self._fence is not None:

@@ -24,7 +24,8 @@ REPORTED = (*NUMBERS, *(f"usage_{name}" for name in USAGE), "node", "device")
 class Ready:
     """A trial to start: its settings, how many of its epochs are on record, and how long one may take.
 
-    `attempt` counts how often it was taken from a worker in this run.
+    `attempt` counts how often it was taken from a worker in this run, `thaws` names the stopped trial that
+    it goes on from.
     """
 
     number: int
@@ -33,6 +34,7 @@ class Ready:
     costs: ArchitectureCost
     attempt: int = 0
     epoch_limit_s: float | None = None
+    thaws: int | None = None
 
 
 def problem_with(report: dict[str, Any]) -> str | None:
@@ -107,7 +109,9 @@ def trial_record(
         state=state,
         reason=reason,
         failures=[failure.reason for failure in live.failures],
+        thaws=live.asked.thaws,
         params=live.asked.params,
+        confirms=live.asked.confirms,
         settings=live.settings.model_dump(),
         seed_point=live.asked.seed_point,
         model=live.settings.architecture.label,
@@ -137,6 +141,8 @@ def unbuilt_record(asked: Asked, chosen: dict[str, Any], reason: str) -> TrialRe
         state="FAIL",
         reason=reason,
         params=asked.params,
+        confirms=asked.confirms,
+        settings={} if asked.seed is None else {"seed": asked.seed},
         seed_point=asked.seed_point,
         model=str(chosen.get("model")),
         image_size=int(chosen.get("image_size", 0)),

@@ -40,10 +40,11 @@ class Workers:
         """A worker has built its trial."""
         self._watch.reported(number, None)
 
-    def trained(self, live: LiveTrial, epoch: int, seconds: float) -> None:
-        """A worker has trained an epoch."""
+    def trained(self, live: LiveTrial, epoch: int, seconds: float | None) -> None:
+        """A worker has trained an epoch, or, without seconds, reported one that was trained before."""
         self._watch.reported(live.asked.number, epoch)
-        self._limit.note(live.settings.architecture.label, seconds)
+        if seconds is not None:
+            self._limit.note(live.settings.architecture.label, seconds)
 
     def ended(self, number: int) -> None:
         """A trial has no worker any more."""

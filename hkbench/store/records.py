@@ -106,6 +106,7 @@ class TrialRecord(Record):
     params: dict[str, Any]
     settings: dict[str, Any] = Field(default_factory=dict)
     seed_point: str | None = None
+    thaws: int | None = None
     confirms: int | None = None
     model: str
     image_size: int

@@ -40,7 +40,7 @@ def test_help_loads_neither_torch_nor_ray():
         (["search", "--set", "schedule.max_epoch=3"], "Did you mean 'max_epochs'?"),
         (["search", "--set", "teacher.model=densenet"], "There is no model 'densenet'"),
         (["search", "--set", "half"], "--set takes key=value"),
-        (["search", "--budget", "soon"], "such as 10m; found 'soon'"),
+        (["search", "--budget", "soon"], "'200 epochs'; found 'soon'"),
         (["search", "--split", "by-groups"], "Did you mean 'by-group'?"),
         (["search", "--device", "cuba"], "Did you mean 'cuda'?"),
         (["search", "--resume"], "There is no search to resume"),

@@ -47,7 +47,7 @@ def totals(plan):
 
 def test_a_new_search_takes_what_flags_and_space_say(tmp_path):
     plan = tiny_plan(tmp_path)
-    assert totals(asked(plan)) == (3, None, "tpe")
+    assert totals(asked(plan)) == (3, None, "frontier")
     assert totals(asked(plan, trials="9", budget="10m", sampler="gp")) == (9, "600s", "gp")
 
 
@@ -109,7 +109,7 @@ def test_a_narrower_space_and_another_sampler_are_changes_and_no_other_study(tmp
         sampler="random",
     )
     assert refuse_foreign(plan, RunDirectory(plan.out)) == [
-        "sampler: tpe → random",
+        "sampler: frontier → random",
         "space.schedule.trials: 3 → 8",
         "model: [household_s, baseline_cnn] → [household_s]",
         "temperature: 1.0 to 10.0 → 2.0 to 4.0",
@@ -216,7 +216,7 @@ class Going:
         return found
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2", "qmc", "gp"])
+@pytest.mark.parametrize("sampler", ["frontier", "tpe", "random", "nsga2", "qmc", "gp"])
 def test_points_of_a_narrowed_study_lie_in_the_narrower_space(tmp_path, sampler):
     going = Going(tmp_path)
     wide = going.play(going.open(schedule={"trials": 12, "max_epochs": 2}))
@@ -256,7 +256,7 @@ def test_twins_and_trials_tried_again_are_not_among_those_asked_for(tmp_path):
     session = going.open(schedule={"trials": 2, "max_epochs": 2})
     going.play(session)
     asked = going.study.insist({"model": "household_s", "loss": "hard"}, 0, "twin of 0")
-    session.insist(asked)
+    session.only([asked])
     going.play(session)
     assert len(going.run.trials()) == 3
     assert going.study.trained() == 2
