@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hkbench.analysis.trials import losses_of
+from hkbench.errors import UsageError
 from hkbench.search.space import Space
 
 FOLDER = Path(__file__).parent
@@ -95,7 +96,13 @@ def point_key(params: Mapping[str, Any]) -> str:
 
 
 def load_table(name: str) -> Table:
-    """Read one of the tables that lie here."""
+    """Read one of the tables that lie here.
+
+    Raises:
+        UsageError: it was not recorded.
+    """
+    if not (FOLDER / f"{name}.json.gz").is_file():
+        raise UsageError(f"The table '{name}' isn't recorded: README.md beside the tables has the commands.")
     with gzip.open(FOLDER / f"{name}.json.gz", "rt", encoding="utf-8") as file:
         return table_of(json.load(file))
 
