@@ -55,7 +55,7 @@ def test_make_knows_its_targets(page, words):
 
 def test_the_space_in_the_docs_is_valid(tmp_path):
     page = (ROOT / "docs" / "spaces.md").read_text(encoding="utf-8")
-    (block,) = [text for language, text in BLOCK.findall(page) if language == "yaml"]
+    block = next(text for language, text in BLOCK.findall(page) if language == "yaml")
     path = tmp_path / "mine.yaml"
     path.write_text(block, encoding="utf-8")
     assert load_space(str(path)).name == yaml.safe_load(block)["name"]

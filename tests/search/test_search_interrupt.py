@@ -111,7 +111,7 @@ def test_after_kill_9_and_torn_files_every_trial_and_epoch_counts_once(place, re
     )
     study = Study.open(place.out / "study.log", load_space(str(place.space)), seed=0)
     assert study.running() == []
-    assert study.trained() == len(trials)
+    assert study.trained() == len(searched)
 
 
 def test_sigterm_is_as_good_as_ctrl_c(place, resumed):
