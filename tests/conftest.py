@@ -5,8 +5,13 @@ import shutil
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 import torch
+
+# A busy machine is slow, not wrong.
+hypothesis.settings.register_profile("no-deadline", deadline=None)
+hypothesis.settings.load_profile("no-deadline")
 
 INSTALLED = {
     "chromium": lambda: shutil.which("chromium") is not None,
