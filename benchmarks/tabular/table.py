@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hkbench.analysis.trials import losses_of
 from hkbench.errors import UsageError
 from hkbench.search.space import Space
+from hkbench.search.study import point_key
 
 FOLDER = Path(__file__).parent
 TUNED_ON, JUDGED_ON = "untaught", "taught"
@@ -60,7 +61,7 @@ class Table:
 
     def find(self, params: Mapping[str, Any]) -> int | None:
         """Return the number of the row of a point; None if the table has no such point."""
-        return self._index.get(point_key(params))
+        return self._index.get(point_key(dict(params)))
 
     def values(self, row: int, epoch: int) -> dict[str, float]:
         """Return what a trial of this row reports after an epoch, counted from 1."""
@@ -83,16 +84,6 @@ class Table:
                 low, high, found = np.log(low), np.log(high), np.log(found)
             columns.append((found - low) / (high - low))
         return np.stack(columns, axis=1)
-
-    def without(self, rows: set[int]) -> "Table":
-        """Return the table without some of its rows, for tests."""
-        kept = [row for number, row in enumerate(self.rows) if number not in rows]
-        return Table(self.space, kept, self.scales, self.reference)
-
-
-def point_key(params: Mapping[str, Any]) -> str:
-    """Return a text that equal points share."""
-    return json.dumps({name: params[name] for name in sorted(params)})
 
 
 def load_table(name: str) -> Table:

@@ -4,7 +4,6 @@ best.
 
 import math
 from collections.abc import Collection
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,32 +21,28 @@ STEP = 0.15
 """How far a number of a neighbour lies off, in shares of its range: the deviation."""
 
 
-def candidates(
-    space: Space, leaders: list[dict[str, Any]], tried: Collection[str], rng: np.random.Generator
-) -> list[dict[str, Any]]:
-    """Return untried points: of a space that ends as many as `MOST`, else as many draws and the leaders'
-    neighbours.
-    """
-    listed = _listed(space)
-    if listed is not None:
-        left = [key for key in listed if key not in tried]
-        if len(left) > MOST:
-            left = [left[at] for at in sorted(rng.choice(len(left), MOST, replace=False))]
-        return [listed[key] for key in left]
-    drawn = [space.choose(_Near({}, rng)) for _ in range(MOST)]
-    near = [space.choose(_Near(leader, rng)) for leader in leaders for _ in range(NEIGHBOURS)]
-    found = {point_key(point): point for point in (*drawn, *near)}
-    return [point for key, point in found.items() if key not in tried]
+class Candidates:
+    """The untried points of a space: of one that ends up to `MOST`, else draws and neighbours of the best."""
 
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        points = space.points()
+        self._listed = None if points is None else {point_key(point): point for point in points}
 
-@lru_cache(maxsize=1)
-def _listed_of(space_json: str) -> dict[str, dict[str, Any]] | None:
-    points = Space.model_validate_json(space_json).points()
-    return None if points is None else {point_key(point): point for point in points}
-
-
-def _listed(space: Space) -> dict[str, dict[str, Any]] | None:
-    return _listed_of(space.model_dump_json())
+    def untried(
+        self, leaders: list[dict[str, Any]], tried: Collection[str], rng: np.random.Generator
+    ) -> list[dict[str, Any]]:
+        """Return points whose keys aren't among those `tried`."""
+        if self._listed is not None:
+            left = [key for key in self._listed if key not in tried]
+            if len(left) > MOST:
+                left = [left[at] for at in sorted(rng.choice(len(left), MOST, replace=False))]
+            return [self._listed[key] for key in left]
+        choose = self._space.choose
+        drawn = [choose(_Near({}, rng)) for _ in range(MOST)]
+        near = [choose(_Near(leader, rng)) for leader in leaders for _ in range(NEIGHBOURS)]
+        found = {point_key(point): point for point in (*drawn, *near)}
+        return [point for key, point in found.items() if key not in tried]
 
 
 class _Near:

@@ -22,7 +22,7 @@ MOST_CURVES = 192
 FITTED_TO = 64
 """So many of them give lengths and scales, which need few."""
 
-Ended = Literal["complete", "stopped", "gone"]
+Ending = Literal["complete", "stopped", "gone"]
 
 
 @dataclass(kw_only=True)
@@ -30,7 +30,7 @@ class Past:
     """A trial so far; `curve` holds the trained objective after each epoch, as a loss."""
 
     params: dict[str, Any]
-    state: Literal["live"] | Ended = "live"
+    state: Literal["live"] | Ending = "live"
     curve: list[float] = field(default_factory=list)
 
 
@@ -71,7 +71,7 @@ class Foresight:
         if epoch == len(curve) + 1 and math.isfinite(loss):
             curve.append(loss)
 
-    def ended(self, number: int, state: Ended) -> None:
+    def ended(self, number: int, state: Ending) -> None:
         """Take note of a trial's end; `gone` is one that can neither count nor go on."""
         if number in self.trials:
             self.trials[number].state = state

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hkbench.search.candidates import candidates
+from hkbench.search.candidates import Candidates
 from hkbench.search.foresight import Foresight, Past
 from hkbench.search.improvement import Frontier
 from hkbench.search.space import STATIC, Space
@@ -51,6 +51,7 @@ class FrontierProposer:
 
     def __init__(self, space: Space, foresight: Foresight, costs: CostsOf, seed: int) -> None:
         self._space = space
+        self._candidates = Candidates(space)
         self._foresight = foresight
         self._costs = costs
         self._rng = np.random.default_rng(seed)
@@ -64,7 +65,7 @@ class FrontierProposer:
             tried: keys of the points that the study has had, which aren't proposed anew.
         """
         trials = self._foresight.trials
-        found = candidates(self._space, self._leaders(), tried, self._rng)
+        found = self._candidates.untried(self._leaders(), tried, self._rng)
         fresh = [point for point in found if self._costs(point) is not None]
         if self._foresight.blind or len(trials) < min(FIRST_POINTS, len(fresh)):
             return self._spread(fresh)

@@ -47,6 +47,7 @@ def _asked_as(trial: TrialRecord) -> Asked:
         number=trial.number,
         params=trial.params,
         seed_point=trial.seed_point,
+        thaws=trial.thaws,
         confirms=trial.confirms,
         seed=trial.settings.get("seed") if trial.confirms is not None else None,
     )

@@ -36,13 +36,18 @@ class ParetoHalving:
     ) -> None:
         self._schedule = schedule
         self._width = len(objectives)
-        moving = [name not in STATIC for name in objectives]
-        self._prospects = Prospects(moving, schedule.max_epochs, schedule.confidence)
+        self._prospects: Prospects | None = None
+        if best_case is None:
+            moving = [name not in STATIC for name in objectives]
+            self._prospects = Prospects(moving, schedule.max_epochs, schedule.confidence)
+            best_case = self._prospects.best_case
+        self._best_case = best_case
+        weights = np.cumsum([float(schedule.reduction) ** -each for each in range(schedule.brackets)])
+        self._bracket_ends = weights / weights[-1]
         self._rungs: dict[tuple[int, int], Rung] = {}
         self._best: dict[int, list[float]] = {}
         self._passed: dict[int, int] = {}
         self._doubted: set[int] = set()
-        self._best_case = best_case or self._prospects.best_case
         self._finished = Finished()
 
     def goes_on(
@@ -67,7 +72,8 @@ class ParetoHalving:
             spent: what it has cost so far in the schedule's unit; None where that is epochs.
             again: that a trial which was thawed had this epoch before: it is known, and decides nothing.
         """
-        self._prospects.note(number, epoch, losses)
+        if self._prospects is not None:
+            self._prospects.note(number, epoch, losses)
         if epoch >= self._schedule.max_epochs:
             self._leave(number)
             if violation <= 0:
@@ -77,10 +83,10 @@ class ParetoHalving:
         self._best[number] = best
         rung = self._rung_reached(number, float(epoch if spent is None else spent))
         if rung is not None:
-            standing = rung.place(number, best, violation)
-            (self._doubted.discard if standing.among_best(self._schedule.reduction) else self._doubted.add)(
-                number
-            )
+            if rung.place(number, best, violation).among_best(self._schedule.reduction):
+                self._doubted.discard(number)
+            else:
+                self._doubted.add(number)
         if again or number not in self._doubted or not self._finished.known:
             return True
         if not self._finished.beat(self._best_case(number, epoch, losses)):
@@ -92,7 +98,8 @@ class ParetoHalving:
         self._best.pop(number, None)
         self._passed.pop(number, None)
         self._doubted.discard(number)
-        self._prospects.forget(number)
+        if self._prospects is not None:
+            self._prospects.forget(number)
 
     def _rung_reached(self, number: int, spent: float) -> Rung | None:
         """Return the rung that a trial has just come to, the highest if it came to several."""
@@ -110,10 +117,7 @@ class ParetoHalving:
 
         The shares are those of Hyperband (arXiv 1603.06560), dealt out evenly and by the number alone.
         """
-        weights = np.cumsum(
-            [float(self._schedule.reduction) ** -each for each in range(self._schedule.brackets)]
-        )
-        return int(np.searchsorted(weights / weights[-1], number * GOLDEN % 1.0, side="right"))
+        return int(np.searchsorted(self._bracket_ends, number * GOLDEN % 1.0, side="right"))
 
 
 class Finished:

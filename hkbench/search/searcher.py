@@ -7,7 +7,7 @@ from typing import Any
 
 from hkbench.analysis.trials import losses_of
 from hkbench.errors import UsageError
-from hkbench.search.foresight import Ended, Foresight
+from hkbench.search.foresight import Ending, Foresight
 from hkbench.search.proposer import CostsOf, FrontierProposer, unsuited
 from hkbench.search.recorded import Recorded
 from hkbench.search.samplers import FRONTIER
@@ -15,7 +15,7 @@ from hkbench.search.space import STATIC, Space
 from hkbench.search.study import Asked, Propose, Study
 from hkbench.store.records import EpochRecord, TrialRecord
 
-STATES: dict[str, Ended] = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "gone"}
+STATES: dict[str, Ending] = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "gone"}
 
 
 def sampler_for(space: Space, wanted: str | None) -> str:
@@ -103,7 +103,7 @@ class Searcher:
         refused = trial.state == "PRUNED" and trial.epochs == 0
         self.finished(trial.number, "gone" if refused else STATES[trial.state])
 
-    def finished(self, number: int, how: Ended) -> None:
+    def finished(self, number: int, how: Ending) -> None:
         """Take note of how a trial has ended: `gone` is one that can neither count nor go on."""
         if self._foresight is not None:
             self._foresight.ended(number, how)

@@ -25,9 +25,7 @@ log = logging.getLogger(__name__)
 
 ASKS_BEFORE_EXHAUSTED = 64
 REPEATS_BEFORE_LISTED = 8
-"""So many repeats in a row of a space that can be listed, and the next point is one that is left, at
-random.
-"""
+"""After so many repeats in a row, the next point of a space that can be listed is one of those left."""
 SEED_POINT = "seed_point"
 SAME_AS = "same_as"
 LAST_VALUES = "last_values"
@@ -198,7 +196,7 @@ class Study:
             params = self._space.choose(trial)
             same = self._earlier(trial.number, params)
             if same is None:
-                return Asked(number=trial.number, params=params, seed_point=trial.user_attrs.get(SEED_POINT))
+                return _asked(trial, params)
             self._answer(trial, same)
         return None
 
@@ -208,7 +206,9 @@ class Study:
             return propose({point_key(trial.params) for trial in self._trials()})
         if self._grid is None and repeats == REPEATS_BEFORE_LISTED:
             points = self._space.points()
-            self._grid = None if points is None else shuffled(points, seed=len(self._study.trials))
+            self._grid = (
+                None if points is None else shuffled(points, seed=len(self._study.get_trials(deepcopy=False)))
+            )
         return Proposal(params=self._grid.pop()) if self._grid else None
 
     def _waiting(self) -> bool:
@@ -396,8 +396,8 @@ class Study:
 
     def confirm(self, params: dict[str, Any], confirms: int, seed: int, name: str) -> Asked:
         """Add a trial that trains the point of another again, from a seed of its own."""
-        attrs = {SEED_POINT: name, BESIDE: True, CONFIRMS: confirms, SEED: seed}
-        return self._add(params, confirms, attrs)
+        asked = Asked(number=-1, params=params, seed_point=name, confirms=confirms, seed=seed)
+        return self._add(params, confirms, _attrs(asked))
 
     def confirming(self) -> list[Asked]:
         """Return the confirmations that were asked and not told."""
@@ -424,7 +424,7 @@ class Study:
             _mend_journal(self._path)
 
 
-def _asked(trial: FrozenTrial, params: dict[str, Any]) -> Asked:
+def _asked(trial: optuna.Trial | FrozenTrial, params: dict[str, Any]) -> Asked:
     attrs = trial.user_attrs
     return Asked(
         number=trial.number,
@@ -437,15 +437,16 @@ def _asked(trial: FrozenTrial, params: dict[str, Any]) -> Asked:
 
 
 def _attrs(asked: Asked) -> dict[str, Any]:
-    """Return what the study keeps of a trial beside its point."""
-    if asked.confirms is None:
-        return {SEED_POINT: asked.seed_point}
-    return {
+    """Return what the study keeps of a trial beside its point; `_asked` reads it."""
+    confirming = asked.confirms is not None
+    known = {
         SEED_POINT: asked.seed_point,
-        BESIDE: True,
+        THAWS: asked.thaws,
         CONFIRMS: asked.confirms,
         SEED: asked.seed,
+        BESIDE: confirming or None,
     }
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def random_points(space: Space, count: int, seed: int) -> list[dict[str, Any]]:

@@ -99,6 +99,15 @@ class Command:
         """Signal the whole process group, as Ctrl-C on a terminal does."""
         os.killpg(self.process.pid, number)
 
+    def stop_at_export(self):
+        """Go on until the trials are through, and stop there; return standard error."""
+        self.wait_for("export")
+        self.interrupt()
+        code, errors = self.end()
+        assert code == 130, errors
+        assert "Traceback" not in errors
+        return errors
+
     def end(self):
         """Wait for the end and return (exit code, standard error)."""
         try:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hkbench.search.candidates import MOST, NEIGHBOURS, candidates
+from hkbench.search.candidates import MOST, NEIGHBOURS, Candidates
 from hkbench.search.curves import CurveModel, Observations, mean_curve
 from hkbench.search.features import Features
 from hkbench.search.foresight import Foresight
@@ -275,12 +275,12 @@ def test_a_space_without_an_end_gives_valid_candidates_near_the_best():
     }
     space = space_of(parameters=parameters)
     leader = {"model": "household_s", "loss": "kd", "temperature": 3.0, "alpha": 0.3, "batch_size": 64}
-    found = candidates(space, [leader] * 6, set(), np.random.default_rng(0))
+    found = Candidates(space).untried([leader] * 6, set(), np.random.default_rng(0))
     assert MOST / 2 < len(found) <= MOST + 6 * NEIGHBOURS
     for point in found:
         assert all(space.parameters[name].holds(value) for name, value in point.items())
         assert ("temperature" in point) == (point["loss"] == "kd")
-    anywhere = candidates(space, [], set(), np.random.default_rng(0))
+    anywhere = Candidates(space).untried([], set(), np.random.default_rng(0))
     taught = [
         [point["model"] == "household_s" for point in each if "alpha" in point] for each in (found, anywhere)
     ]
@@ -290,4 +290,4 @@ def test_a_space_without_an_end_gives_valid_candidates_near_the_best():
 def test_candidates_that_were_tried_are_left_out():
     space = space_of()
     tried = {point_key(point) for point in space.points()[1:]}
-    assert candidates(space, [], tried, np.random.default_rng(0)) == space.points()[:1]
+    assert Candidates(space).untried([], tried, np.random.default_rng(0)) == space.points()[:1]

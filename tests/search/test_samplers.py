@@ -5,7 +5,7 @@ import pytest
 from hkbench.errors import UsageError
 from hkbench.search.samplers import SAMPLERS, build_sampler
 from hkbench.search.space import Space
-from hkbench.search.study import Study, point_key
+from hkbench.search.study import Asked, Study, point_key
 
 PARAMETERS = {
     "model": {"type": "categorical", "choices": ["household_s", "household_m"]},
@@ -90,3 +90,13 @@ def test_tpe_follows_limits_that_follow_another_parameter():
         )
     assert all(2 <= each["batch_size"] <= each["image_size"] // 2 for each in found)
     assert max(each["batch_size"] for each in found if each["image_size"] == 64) > 16
+
+
+def test_a_thawed_trial_that_the_study_has_lost_comes_back_as_one():
+    study = Study.in_memory(space_of(), 0, "random")
+    stopped = study.ask()
+    study.tell_pruned(stopped.number, {"accuracy": 0.1}, "beaten")
+    study.adopt(Asked(number=1, params=stopped.params, seed_point=None, thaws=stopped.number))
+    assert [(asked.number, asked.thaws) for asked in study.running()] == [(1, stopped.number)]
+    study.tell_complete(1, value_of(stopped.params), {})
+    assert study.trained() == 1

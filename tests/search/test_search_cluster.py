@@ -220,16 +220,6 @@ def long_search(place, epochs=EPOCHS):
     write_space(place.folder, schedule=schedule, **UNTAUGHT)
 
 
-def to_the_export(search):
-    """Let a search go on until its trials are through, and stop it there."""
-    search.wait_for("export")
-    search.interrupt()
-    code, errors = search.end()
-    assert code == 130, errors
-    assert "Traceback" not in errors
-    return errors
-
-
 def recorded(place):
     return Counter((row.trial, row.epoch) for row in RunDirectory(place.out).epochs())
 
@@ -266,7 +256,7 @@ def test_a_node_that_is_gone_costs_no_trial(place, order):
         assert time.perf_counter() - gone < 10
         search.wait_for("goes on from epoch")
         nodes.tell("thaw")  # its workers find that they aren't wanted any more
-        to_the_export(search)
+        search.stop_at_export()
     trials = assert_each_counted_once(place)
     assert len(trials) == 2
     assert sum(len(trial.failures) for trial in trials) == 1
@@ -281,7 +271,7 @@ def test_a_driver_killed_on_a_cluster_is_resumed(place):
         search.wait_for("trial 1, epoch 2")
         search.process.kill()
         search.end()
-        to_the_export(place.start(*flags, "--resume", **nodes.token))
+        place.start(*flags, "--resume", **nodes.token).stop_at_export()
     assert_each_counted_once(place)
 
 
@@ -296,7 +286,7 @@ def test_a_node_that_joins_late_gets_trials(place):
         search.wait_for("trial 0, epoch")
         nodes.tell("add")
         search.wait_for("trial 1, epoch 1 ")
-        to_the_export(search)
+        search.stop_at_export()
         assert {"00000.pt", "00001.pt"} <= {path.name for path in place.folder.glob("shared/*/*")}
         assert list((nodes.cache / "pictures").glob("*/32px-*"))  # nodes have a store of their own
     trials = assert_each_counted_once(place, epochs)
@@ -317,7 +307,7 @@ def test_no_gpu_is_over_booked_and_each_record_says_where(place, tmp_path, share
     faked = {"PYTHONPATH": paths, "FAKE_GPUS": str(gpus), "FAKE_SHARE": share}
     with Nodes(place.folder, [4, 4], gpus=2, **faked) as nodes:
         flags = (*place.flags, "--device", "cuda", "--address", nodes.address)
-        to_the_export(place.start(*flags, **nodes.token, **faked))
+        place.start(*flags, **nodes.token, **faked).stop_at_export()
     trials = RunDirectory(place.out).trials()
     assert [(trial.state, trial.reason) for trial in trials] == [("COMPLETE", None)] * 12
     assert len({(trial.node, trial.device) for trial in trials}) == 4

@@ -61,16 +61,6 @@ def recorded(out):
     return Counter((row.trial, row.epoch) for row in RunDirectory(out).epochs() if row.trial != "teacher")
 
 
-def to_the_export(search):
-    """Let a search go on until its trials are through, and stop it there."""
-    search.wait_for("export")
-    search.interrupt()
-    code, errors = search.end()
-    assert code == 130, errors
-    assert "Traceback" not in errors
-    return errors
-
-
 def assert_each_counted_once(place, out):
     run = RunDirectory(out)
     trials = run.trials()
@@ -93,7 +83,7 @@ def test_a_killed_worker_costs_its_trial_an_epoch_at_most(place):
     assert "the worker process was lost" in line
     at = int(line.split("epoch ")[1].split(":")[0])
     assert f"epoch {at + 1} " in search.wait_for("trial 0, epoch")
-    to_the_export(search)
+    search.stop_at_export()
     trials = assert_each_counted_once(place, out)
     assert trials[0].failures == ["the worker process was lost"]
     assert all(trial.failures == [] for trial in trials[1:])
@@ -116,7 +106,7 @@ def test_without_ray_a_search_ends_in_one_line_and_goes_on_later(place, name):
     last = max(epoch for trial, epoch in recorded(out) if trial == 0)
     search = place.start(*place.flags, "--out", out, "--resume")
     assert search.wait_for("trial 0, epoch").split("trial 0, ")[1].startswith(f"epoch {last + 1} ")
-    to_the_export(search)
+    search.stop_at_export()
     assert_each_counted_once(place, out)
 
 
@@ -129,7 +119,7 @@ def test_a_frozen_worker_is_replaced(place):
     assert "froze" in search.wait_for("goes on from epoch")
     search.wait_for("trial 0, epoch")
     assert not worker.is_running()
-    to_the_export(search)
+    search.stop_at_export()
     assert "froze" in assert_each_counted_once(place, out)[0].failures[0]
 
 
@@ -147,7 +137,7 @@ def test_an_epoch_that_hangs_says_where_and_the_search_goes_on(place):
     assert "(stuck)" in line
     search.wait_for("goes on from epoch 3")
     hangs.unlink()  # its third attempt is the last
-    to_the_export(search)
+    search.stop_at_export()
     trials = assert_each_counted_once(place, out)
     assert len(trials[0].failures) == 2
 
@@ -162,7 +152,7 @@ def test_a_driver_killed_again_and_again_loses_nothing(place):
         search.end()
         runs += (out / "run.json").exists()
     search = place.start(*flags, "--resume")
-    to_the_export(search)
+    search.stop_at_export()
     assert_each_counted_once(place, out)
     assert (out / "checkpoints" / "fence").read_text() == "5\n"
     history = RunDirectory(out).read_run().history
