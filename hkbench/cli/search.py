@@ -96,6 +96,13 @@ def search(
     address: Annotated[
         str | None, typer.Option(help="Join the Ray cluster at this address.", envvar="RAY_ADDRESS")
     ] = None,
+    storage: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Keep checkpoints in a shared folder or s3://BUCKET/PREFIX, or the study in journal:FILE, "
+            "postgresql://… or redis://…; may be given twice."
+        ),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A first look in under two minutes.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done.")] = False,
@@ -110,6 +117,7 @@ def search(
     from hkbench.search.budget import parse_duration
     from hkbench.search.extend import asked_for
     from hkbench.search.space_file import load_space
+    from hkbench.search.storage import command_without_passwords, places_of
 
     overrides = set_keys(set_key or [])
     if epochs is not None:
@@ -139,9 +147,10 @@ def search(
         device=device,
         gpu_share=1.0 if device == "cuda" else 0.0,
         address=address,
+        storage=places_of(storage or []),
         resume=resume,
         quick=quick,
-        command=("hkbench", *sys.argv[1:]),
+        command=("hkbench", *command_without_passwords(sys.argv[1:])),
     )
     plan = asked_for(plan, trials=trials, budget=budget, sampler=sampler)
     run_plan(plan, dry_run=dry_run, json_=json_)

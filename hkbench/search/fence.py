@@ -2,11 +2,10 @@
 
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NoReturn
 
 from hkbench.errors import HkbenchError
-from hkbench.store.atomic import write_text
+from hkbench.search.checkpoint_store import CheckpointStore
 
 FILE = "fence"
 
@@ -23,19 +22,17 @@ class Fence:
     time that the search is started, a trial's when it is taken from a worker that froze or was lost.
     """
 
-    folder: Path
+    store: CheckpointStore
     run: int
     attempt: int = 0
 
     @classmethod
-    def raised(cls, folder: Path) -> "Fence":
+    def raised(cls, store: CheckpointStore) -> "Fence":
         """Raise the number of the run, which shuts out workers of earlier ones, and clear what they left."""
-        number = (_number_in(folder / FILE) or 0) + 1
-        write_text(folder / FILE, f"{number}\n")
-        for left in (".*.tmp", "*.attempt", "*.hung"):
-            for path in folder.glob(left):
-                path.unlink(missing_ok=True)
-        return cls(folder=folder, run=number)
+        number = (_number_in(store, FILE) or 0) + 1
+        store.put(FILE, f"{number}\n".encode())
+        store.clear(".*.tmp", "*.attempt", "*.hung")
+        return cls(store=store, run=number)
 
     def of_attempt(self, attempt: int) -> "Fence":
         """Return the fence of a trial's worker."""
@@ -43,7 +40,7 @@ class Fence:
 
     def begin_attempt(self, trial: int, attempt: int) -> None:
         """Shut out the worker that a trial had before."""
-        write_text(self._attempts(trial), f"{attempt}\n")
+        self.store.put(_attempts(trial), f"{attempt}\n".encode())
 
     def check(self, trial: int) -> None:
         """Refuse a worker that is no longer the one.
@@ -51,15 +48,16 @@ class Fence:
         Raises:
             FencedOffError: another run or another attempt has begun.
         """
-        run, attempt = _number_in(self.folder / FILE), _number_in(self._attempts(trial)) or 0
+        run, attempt = _number_in(self.store, FILE), _number_in(self.store, _attempts(trial)) or 0
         if run != self.run or attempt > self.attempt:
             raise FencedOffError(
                 f"Trial {trial} has been taken over: this worker is of run {self.run}, attempt "
                 f"{self.attempt}; now it is run {run}, attempt {attempt}."
             )
 
-    def _attempts(self, trial: int) -> Path:
-        return self.folder / f"{trial:05d}.attempt"
+
+def _attempts(trial: int) -> str:
+    return f"{trial:05d}.attempt"
 
 
 def end_at_once() -> NoReturn:
@@ -67,8 +65,8 @@ def end_at_once() -> NoReturn:
     os._exit(1)
 
 
-def _number_in(path: Path) -> int | None:
+def _number_in(store: CheckpointStore, name: str) -> int | None:
     try:
-        return int(path.read_text(encoding="utf-8"))
+        return int(store.get(name))
     except (FileNotFoundError, ValueError):
         return None

@@ -1,7 +1,7 @@
 """What a search is asked to do, once flags, space and defaults have been put together."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from hkbench.data.splits import SCHEMES, SPLIT_SEED
 from hkbench.errors import UsageError, unknown
 from hkbench.search.budget import Budget
 from hkbench.search.space import Space
+from hkbench.search.storage import Places
 from hkbench.store.records import RunRecord
 from hkbench.training.teacher import TeacherRecipe
 
@@ -61,6 +62,7 @@ class SearchPlan:
     gpu_share: float = 0.0
     quick: bool = False
     address: str | None = None
+    storage: Places = field(default_factory=Places)
     resume: bool = False
     command: tuple[str, ...] = ()
 

@@ -1,15 +1,20 @@
 """A trial as Ray Tune's trainable, in a worker that is kept from trial to trial."""
 
 import logging
+import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
+from hkbench.search.arrival import ensure_here
+from hkbench.search.cluster import device_name, node_name
 from hkbench.search.fence import FencedOffError, end_at_once
 from hkbench.search.settings import TrialSettings
-from hkbench.search.shared import OpenData
+from hkbench.search.shared import OpenData, SharedData
 from hkbench.search.trial import Job, TrialRun, failure_of
 from hkbench.search.watchdog import hang_file, step_limit, watchdog
 
@@ -25,6 +30,7 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any]) -> None:
         """Keep the config of the worker's first trial."""
         self._mapped: dict[int, OpenData] = {}
+        self._shared: SharedData | None = None
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -56,7 +62,7 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]
                 self._results = self._start()
                 result = next(self._results)  # of unknown length: frozen stages see all views here
             else:
-                with watchdog(hang_file(self._job.checkpoints, self._number), self._limit_s()):
+                with watchdog(hang_file(self._job.notes, self._number), self._limit_s()):
                     result = next(self._results)
         except FencedOffError as error:
             log.error("%s", error)
@@ -67,7 +73,17 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]
         if "built" in result:
             return result
         self._reports, self._epoch = self._reports + 1, result["epoch"]
-        return {**result, **self._costs, "done": result["epoch"] >= self._job.max_epochs}
+        return {**result, **self._costs, **self._place(), "done": result["epoch"] >= self._job.max_epochs}
+
+    def _place(self) -> dict[str, str]:
+        """Return on which node of a cluster, and on which of its devices, this worker is."""
+        if self._job.origin is None:
+            return {}
+        here = ray.get_runtime_context()
+        return {
+            "node": node_name(socket.gethostname(), here.get_node_id()),
+            "device": device_name(self._job.device, here.get_accelerator_ids().get("GPU", [])),
+        }
 
     def _limit_s(self) -> float | None:
         last = self._epoch + 1 >= self._job.max_epochs
@@ -75,6 +91,9 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]
 
     def _start(self) -> Iterator[dict[str, Any]]:
         torch.set_num_threads(self._job.threads)
+        if self._job.origin is not None:
+            self._shared = self._shared or ensure_here(self._job.shared, self._job.origin)
+            self._job = replace(self._job, shared=self._shared)
         size = self._settings.image_size
         if size not in self._mapped:
             self._mapped[size] = self._job.shared.open(size)

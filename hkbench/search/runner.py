@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -23,6 +24,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from hkbench.errors import HkbenchError
+from hkbench.search.cluster import Capacity, TrialResources, nodes_of, resources_of
 from hkbench.search.plan import SearchPlan
 from hkbench.search.ray_runtime import STOPPING, Runtime
 from hkbench.search.ray_trial import RayTrial
@@ -34,6 +36,8 @@ from hkbench.store.atomic import explaining_full_disk
 log = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 1.0
+MOST_AT_ONCE = 1000
+"""On a cluster, where its room is what limits."""
 
 
 class _DriversOwn:
@@ -59,8 +63,9 @@ def ending_at_a_fault(session: SearchSession) -> Iterator[None]:
 class StudySearcher(_DriversOwn, Searcher):  # type: ignore[misc]
     """Ray Tune's view of a search session."""
 
-    def __init__(self, session: SearchSession, job: Job) -> None:
+    def __init__(self, session: SearchSession, job: Job, room: Capacity | None = None) -> None:
         super().__init__()
+        self._room = room
         self._session = session
         self._job = job
         self._numbers: dict[str, int] = {}
@@ -68,6 +73,8 @@ class StudySearcher(_DriversOwn, Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the config of the next trial, None if there may be one later, or that there is none."""
         ready = None
+        if self._room is not None and self._session.live >= self._room.at_once:
+            return str(Searcher.FINISHED) if self._session.over else None
         with ending_at_a_fault(self._session):
             ready = self._session.next_trial()
         if ready is None:  # a trial that is under way may yet be taken up again
@@ -229,14 +236,21 @@ def run_trials(
         HkbenchError: the disk is full or out of reach, or Ray is gone; trials that were on are left to be
             resumed.
     """
-    resources = {"cpu": plan.threads, "gpu": plan.gpu_share}
+    resources, room = TrialResources(cpus=plan.threads, gpus=plan.gpu_share, threads=plan.threads), None
+    if plan.address is not None:
+        nodes = nodes_of(ray.nodes())
+        if plan.gpu_share == 0:
+            nodes = [replace(node, gpus=0.0) for node in nodes]
+        resources = resources_of(nodes, threads=plan.threads, gpu_share=plan.gpu_share)
+        room = Capacity(lambda: nodes_of(ray.nodes()), resources, most=plan.concurrency)
+        job = replace(job, threads=resources.threads)
     tuner = tune.Tuner(
-        tune.with_resources(RayTrial, resources),
+        tune.with_resources(RayTrial, resources.as_ray()),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(session, job),
+            search_alg=StudySearcher(session, job, room),
             scheduler=ParetoHalvingScheduler(rule, session, runtime),
             num_samples=-1,
-            max_concurrent_trials=plan.concurrency,
+            max_concurrent_trials=plan.concurrency if room is None else MOST_AT_ONCE,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),

@@ -7,8 +7,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from hkbench.config import cache_dir
 from hkbench.errors import HkbenchError, NoTrialCompletedError, StoppedError
 from hkbench.search.alone import run_alone
+from hkbench.search.arrival import Origin, hand_over
 from hkbench.search.confirm import Wanted, confirmations, due
 from hkbench.search.costs import Costs
 from hkbench.search.extend import is_more
@@ -35,15 +37,14 @@ from hkbench.search.runner import run_trials
 from hkbench.search.said import rejections, untold, why_nothing
 from hkbench.search.session import SearchSession
 from hkbench.search.space_checks import check_weights, warnings_of
+from hkbench.search.storage import RunStorage, check_storage
 from hkbench.search.study import Asked, Study
-from hkbench.search.trial import CHECKPOINTS, Job
+from hkbench.search.trial import Job
 from hkbench.store.environment import now
 from hkbench.store.records import BenchmarkRecord, ModelRecord, RunRecord
 from hkbench.store.rundir import RunDirectory
 
 log = logging.getLogger(__name__)
-
-STUDY_FILE = "study.log"
 
 
 class SearchListener(Listener, TrialListener, Protocol):
@@ -89,6 +90,7 @@ def run_search(plan: SearchPlan, listener: SearchListener) -> SearchResult:
     check_weights(plan.space)
     if plan.address:
         check_address(plan.address)
+    check_storage(plan.storage.study)
     with held(run), _sigterm_like_ctrl_c():
         if plan.resume and not changes and _is_finished(plan, run):
             return SearchResult(
@@ -158,7 +160,7 @@ def _run_locked(
     costs.refuse_impossible(costs.limits)
     prepared = prepare(plan, pictures, clock, listener, there)
     plan = prepared.plan
-    if plan.concurrency is None:
+    if plan.concurrency is None and plan.address is None:  # a cluster's room is asked for as it goes
         clock.begin("cores")
         plan = packed(plan, _recorded_packing(there))
     start_record(plan, run, prepared, changes)
@@ -243,18 +245,29 @@ def _assemble(
     costs: Costs,
     listener: SearchListener,
 ) -> _Search:
-    study = Study.open(run.path / STUDY_FILE, plan.space, plan.seed, plan.sampler)
+    storage = RunStorage.of(run.path, plan.space.name, plan.storage)
+    study = Study.at(storage, run.path, plan.space, plan.seed, plan.sampler)
     study.narrow_to(plan.space)
-    folder = (run.path / CHECKPOINTS).resolve()
+    checkpoints = storage.checkpoint_store(run.path)
+    origin = None
+    if plan.address is not None:
+        origin = Origin(
+            cache=cache_dir(),
+            data=plan.data,
+            group_by=plan.group_by,
+            fingerprint=prepared.source.fingerprint,
+            storage=checkpoints,
+        )
+        hand_over(prepared.shared, origin)
     job = Job(
         shared=prepared.shared,
-        checkpoints=folder,
+        checkpoints=checkpoints,
         max_epochs=plan.space.schedule.max_epochs,
         seed=plan.seed,
         threads=plan.threads,
         device=plan.device,
-        on_cluster=plan.address is not None,
-        fence=Fence.raised(folder),
+        origin=origin,
+        fence=Fence.raised(checkpoints),
     )
     return _Search(
         plan=plan,

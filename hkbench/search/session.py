@@ -21,8 +21,9 @@ from hkbench.search.point_costs import PointCosts
 from hkbench.search.recorded import Recorded
 from hkbench.search.recover import give_back_to_records, give_back_to_study
 from hkbench.search.searcher import Searcher
+from hkbench.search.storage import CHECKPOINTS
 from hkbench.search.study import Asked, Study
-from hkbench.search.trial import CHECKPOINTS, Job
+from hkbench.search.trial import Job
 from hkbench.search.trial_records import LiveTrial, Ready, State, problem_with, usage_of
 from hkbench.search.workers import Workers
 from hkbench.store.records import EpochRecord
@@ -73,9 +74,8 @@ class SearchSession:
         self._unfinished = study.running()
         self.searcher.learn(self._recorded)
         self._refused = 0
-        self._workers = Workers(
-            run.path / CHECKPOINTS, plan.space.schedule.max_epochs, plan.epoch_limit_s, clock
-        )
+        notes = job.notes if job is not None else run.path / CHECKPOINTS
+        self._workers = Workers(notes, plan.space.schedule.max_epochs, plan.epoch_limit_s, clock)
         self.interrupted = False
         self.fault: Exception | None = None
         self.exhausted = False

@@ -10,8 +10,6 @@ from typing import Any, Literal
 
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from hkbench.errors import UsageError
@@ -20,6 +18,7 @@ from hkbench.search.parameters import is_number
 from hkbench.search.samplers import build_sampler, experimental_parts
 from hkbench.search.settings import TrialSettings
 from hkbench.search.space import MOST_POINTS, Space
+from hkbench.search.storage import JOURNAL, RunStorage
 
 log = logging.getLogger(__name__)
 
@@ -111,23 +110,30 @@ class Study:
 
     @classmethod
     def open(cls, path: Path, space: Space, seed: int, sampler: str = "tpe") -> "Study":
-        """Open the study at `path`, or create it with the space's seed points enqueued.
+        """Open the study in a journal file, or create it there; as `at`."""
+        storage = RunStorage(study=f"{JOURNAL}{path}", name=space.name)
+        return cls.at(storage, path.parent, space, seed, sampler)
+
+    @classmethod
+    def at(cls, storage: RunStorage, run: Path, space: Space, seed: int, sampler: str = "tpe") -> "Study":
+        """Open the study of a run directory, or create it with the space's seed points enqueued.
 
         Raises:
             UsageError: a sampler that there isn't, or a grid of a space whose points have no end.
+            StorageError: its storage is out of reach.
         """
         grid = shuffled_grid(space, seed) if sampler == "grid" else None
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        fresh = not path.exists()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = storage.journal(run)
         _mend_journal(path)
-        lock = JournalFileOpenLock(str(path))
         study = optuna.create_study(
-            study_name=space.name,
-            storage=JournalStorage(JournalFileBackend(str(path), lock_obj=lock)),
+            study_name=storage.name,
+            storage=storage.open(run),
             directions=list(space.objectives.values()),
-            load_if_exists=not fresh,
+            load_if_exists=True,  # the name is this run's alone
         )
+        # A kill may have come before the seed points were all there.
+        fresh = all(trial.state == TrialState.WAITING for trial in study.get_trials(deepcopy=False))
         # Another seed for each opening: the same one would propose the first points again.
         study.sampler = build_sampler(sampler, seed + len(study.get_trials(deepcopy=False)), space.derived())
         found = cls(study, space, grid)

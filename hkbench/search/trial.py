@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +10,11 @@ from typing import Any
 
 import torch
 
+from hkbench.config import cache_dir
 from hkbench.errors import HkbenchError
 from hkbench.models.build import build
+from hkbench.search.arrival import Origin
+from hkbench.search.checkpoint_store import CheckpointStore, StoredFile
 from hkbench.search.failures import Cause
 from hkbench.search.fence import Fence
 from hkbench.search.settings import TrialSettings
@@ -28,8 +30,6 @@ from hkbench.training.loop import EpochResult, Training
 
 log = logging.getLogger(__name__)
 
-CHECKPOINTS = "checkpoints"
-"""The folder in a run's own where trials keep their last epochs."""
 REASON_CHARACTERS = 400
 HOST_MEMORY = "DefaultCPUAllocator"
 """What torch names when the machine's memory doesn't suffice."""
@@ -40,17 +40,22 @@ class Job:
     """What holds for every trial of a search; sent to the workers once for each trial, so only paths."""
 
     shared: SharedData
-    checkpoints: Path
+    checkpoints: CheckpointStore
     max_epochs: int
     seed: int
     threads: int
     device: str
-    on_cluster: bool = False
+    origin: Origin | None = None
     fence: Fence | None = None
 
-    def checkpoint(self, number: int) -> Path:
+    def checkpoint(self, number: int) -> Path | StoredFile:
         """Return where a trial keeps its last epoch."""
-        return self.checkpoints / f"{number:05d}.pt"
+        return self.checkpoints.file(f"{number:05d}.pt")
+
+    @property
+    def notes(self) -> Path:
+        """The folder where a hung worker leaves a note: beside the checkpoints, where that is a folder."""
+        return self.checkpoints.folder or cache_dir() / "hung"
 
 
 class TrialRun:
@@ -178,7 +183,7 @@ class TrialRun:
             **{f"usage_{name}": value for name, value in usage.items()},
             "device": self._job.device,
             "precision": precision,
-            "node": socket.gethostname() if self._job.on_cluster else None,
+            "node": None,
         }
 
 

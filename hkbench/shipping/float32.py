@@ -22,7 +22,7 @@ from hkbench.store.atomic import replacing, write_text
 from hkbench.store.digest import sha256_of
 from hkbench.store.records import DataRecord, ModelRecord, PartMetrics, TrialRecord
 from hkbench.store.rundir import RunDirectory
-from hkbench.training.checkpoint import load_checkpoint
+from hkbench.training.checkpoint import Stored, load_checkpoint
 from hkbench.training.teacher import network_with
 
 BOTH_PARTS = ("validation", "test")
@@ -53,7 +53,7 @@ class Shipped:
     blocks: list[PredictionBlock]
 
 
-def trained_network(checkpoint: Path, architecture: Architecture, classes: int) -> Classifier:
+def trained_network(checkpoint: Path | Stored, architecture: Architecture, classes: int) -> Classifier:
     """Return the network of a trial's last checkpoint, the moving average where there is one.
 
     Raises:
@@ -72,7 +72,7 @@ def trained_network(checkpoint: Path, architecture: Architecture, classes: int) 
 
 
 def finalist_of(
-    trial: TrialRecord, architecture: Architecture, checkpoint: Path, data: DataRecord
+    trial: TrialRecord, architecture: Architecture, checkpoint: Path | Stored, data: DataRecord
 ) -> Finalist:
     """Return what is to be shipped of a trial, with the weights of its checkpoint.
 

@@ -5,7 +5,7 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -17,7 +17,22 @@ class DamagedCheckpointError(HkbenchError):
     """A checkpoint that isn't there, or of which something is missing."""
 
 
-def save_checkpoint(path: Path, state: dict[str, Any], check: Callable[[], None] | None = None) -> None:
+class Stored(Protocol):
+    """A file that lies elsewhere, such as in an object store."""
+
+    def exists(self) -> bool:
+        """Whether it is there."""
+
+    def read_bytes(self) -> bytes:
+        """Read it whole."""
+
+    def write(self, content: memoryview, check: Callable[[], None] | None) -> None:
+        """Write it whole, or not at all where `check` raises."""
+
+
+def save_checkpoint(
+    path: Path | Stored, state: dict[str, Any], check: Callable[[], None] | None = None
+) -> None:
     """Write `state` (tensors and plain values) to `path`, replacing what was there.
 
     `check` is called when all is on the disk, right before the file gets its name; what it raises is passed
@@ -28,6 +43,9 @@ def save_checkpoint(path: Path, state: dict[str, Any], check: Callable[[], None]
     """
     buffer = io.BytesIO()  # through memory: torch's own writer hides a full disk behind a RuntimeError
     torch.save(state, buffer)
+    if not isinstance(path, Path):
+        path.write(buffer.getbuffer(), check)
+        return
     with replacing(path) as temporary:
         with temporary.open("wb") as file:
             file.write(buffer.getbuffer())
@@ -37,7 +55,7 @@ def save_checkpoint(path: Path, state: dict[str, Any], check: Callable[[], None]
             check()
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path | Stored) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
     Raises:
@@ -59,6 +77,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def _unreadable(path: Path, error: Exception) -> str:
+def _unreadable(path: Path | Stored, error: Exception) -> str:
     said = (str(error).splitlines() or [type(error).__name__])[0]
     return f"The checkpoint {path} can't be read: {said}"

@@ -8,10 +8,12 @@ import torch
 from search_fakes import Heard, fake_costs, result_of, tiny_plan
 
 from hkbench.errors import UsageError
+from hkbench.search.checkpoint_store import CheckpointStore
 from hkbench.search.fence import Fence
 from hkbench.search.session import SearchSession
+from hkbench.search.storage import CHECKPOINTS
 from hkbench.search.study import Study
-from hkbench.search.trial import CHECKPOINTS, Job, TrialRun
+from hkbench.search.trial import Job, TrialRun
 from hkbench.store.rundir import RunDirectory
 from hkbench.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -29,7 +31,7 @@ class Opened:
         self.heard = Heard()
         self.job = Job(
             shared=None,
-            checkpoints=self.run.path / CHECKPOINTS,
+            checkpoints=CheckpointStore.at(self.run.path / CHECKPOINTS),
             max_epochs=4,
             seed=0,
             threads=1,

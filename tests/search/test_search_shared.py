@@ -6,6 +6,7 @@ import torch
 from training_fakes import bright_pictures, three_parts
 
 from hkbench.data.augment import ViewPolicy, sample_views
+from hkbench.search.checkpoint_store import CheckpointStore
 from hkbench.search.settings import settings_of
 from hkbench.search.shared import SharedData, keep_split, keep_views
 from hkbench.search.trial import Job, TrialRun
@@ -30,7 +31,7 @@ def job(tmp_path, monkeypatch):
         teacher_logits=None,
         classes=store.classes,
     )
-    checkpoints = tmp_path / "checkpoints"
+    checkpoints = CheckpointStore.at(tmp_path / "checkpoints")
     return Job(shared=shared, checkpoints=checkpoints, max_epochs=2, seed=0, threads=1, device="cpu")
 
 
@@ -44,7 +45,7 @@ def trial(job, number, **settings):
 
 
 def features(job):
-    return sorted((job.checkpoints.parent / "cache" / "features").glob("*.npy"))
+    return sorted((job.checkpoints.folder.parent / "cache" / "features").glob("*.npy"))
 
 
 def test_what_was_kept_is_what_is_opened(job):
@@ -77,9 +78,9 @@ def test_without_frozen_stages_no_features_are_made(job):
 
 
 def test_what_a_trial_uses_is_noted_as_used(job):
-    before = {entry.path: entry.used for entry in entries(job.checkpoints.parent / "cache")}
+    before = {entry.path: entry.used for entry in entries(job.checkpoints.folder.parent / "cache")}
     job.shared.touch()
-    after = {entry.path: entry.used for entry in entries(job.checkpoints.parent / "cache")}
+    after = {entry.path: entry.used for entry in entries(job.checkpoints.folder.parent / "cache")}
     assert before.keys() == after.keys()
     touched = {path.parent.name for path in after if after[path] > before[path]}
     assert {"views", "rendered", "splits"} <= touched

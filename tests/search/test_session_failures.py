@@ -7,11 +7,12 @@ import pytest
 from search_fakes import Heard, fake_costs, result_of, tiny_plan
 
 from hkbench.errors import UsageError
+from hkbench.search.checkpoint_store import CheckpointStore
 from hkbench.search.fence import Fence
 from hkbench.search.patience import StorageError
 from hkbench.search.session import SearchSession
+from hkbench.search.storage import CHECKPOINTS
 from hkbench.search.study import Study
-from hkbench.search.trial import CHECKPOINTS
 from hkbench.search.watch import LATER_S
 from hkbench.search.watchdog import hang_file
 from hkbench.store.rundir import RunDirectory
@@ -220,7 +221,7 @@ def test_trials_cut_off_by_the_budget_are_no_sign_of_anything(opened):
 
 def test_a_trial_taken_from_a_worker_shuts_it_out(opened, tmp_path):
     session = opened()
-    fence = Fence.raised(opened.run.path / CHECKPOINTS)
+    fence = Fence.raised(CheckpointStore.at(opened.run.path / CHECKPOINTS))
     session._attempts._fence = fence
     number = session.next_trial().number
     session.on_lost(number, "")
