@@ -14,7 +14,6 @@ from hkbench.data.build import build_stores
 from hkbench.data.sources import open_source
 from hkbench.data.splits import load_split
 from hkbench.models.build import build
-from hkbench.search.shared import shortened
 from hkbench.training.ahead import open_ahead
 from hkbench.training.feed import TrainingData
 from hkbench.training.logits import TeacherPass
@@ -24,6 +23,7 @@ from hkbench.training.optimizers import OptimizerConfig, build_optimizer
 from hkbench.training.precision import mixed_dtype, suit_bfloat16
 from hkbench.training.rendered import rendered_views
 from hkbench.training.teacher import TeacherRecipe, find_teacher
+from hkbench.trials.shared import shortened
 
 MODEL = "mobilenetv4_conv_small_050"
 TARGET = 1.05

@@ -12,11 +12,12 @@ import optuna
 from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.claim import Claim, machine, main
-from hkbench.search.samplers import FRONTIER, SAMPLERS
-from hkbench.search.searcher import Searcher
-from hkbench.search.space import Space
-from hkbench.search.space_file import load_space
-from hkbench.search.study import Study, point_key
+from hkbench.sampling.searcher import Searcher
+from hkbench.spaces.file import load_space
+from hkbench.spaces.space import Space
+from hkbench.study.ask_tell import AskTell
+from hkbench.study.points import point_key
+from hkbench.study.samplers import FRONTIER, SAMPLERS
 
 ASKS = 200
 SIDE_BY_SIDE = 4
@@ -66,7 +67,7 @@ def measure(quick: bool) -> Claim:
 
 def trainings(space: Space, sampler: str) -> dict[str, Any]:
     """Ask a search for points, some side by side; return how many were trained, how many of them again."""
-    study = Study.in_memory(space, seed=0, sampler=sampler)
+    study = AskTell.in_memory(space, seed=0, sampler=sampler)
     searcher = Searcher(study, space, sampler, lambda _: {}, seed=0)
     keys, live, exhausted = [], [], False
     while len(keys) < ASKS and not exhausted:

@@ -22,11 +22,11 @@ from benchmarks.peers.tune_search import timed_searches
 from hkbench.config import usable_cores
 from hkbench.data.source import Source
 from hkbench.data.sources import open_source
+from hkbench.driver.plan import SearchPlan
 from hkbench.errors import HkbenchError
-from hkbench.search.plan import SearchPlan
-from hkbench.search.search import run_search
-from hkbench.search.space import Space
-from hkbench.search.space_file import load_space
+from hkbench.runs.search import run_search
+from hkbench.spaces.file import load_space
+from hkbench.spaces.space import Space
 from hkbench.store.environment import hardware, versions
 from hkbench.store.rundir import RunDirectory
 

@@ -16,8 +16,8 @@ from hkbench.models.build import build
 from hkbench.models.classifier import Classifier
 from hkbench.models.counts import weight_bytes
 from hkbench.models.registry import MODELS, entry_of
-from hkbench.search.costs import predicted_cost
 from hkbench.shipping.facts import file_metadata, licences_of, metrics_text
+from hkbench.study.costs import predicted_cost
 
 TARGET = 0.03
 QUICK = ("household_s", "efficientnet_lite0_cut2", "baseline_cnn", "squeezenet1_1")

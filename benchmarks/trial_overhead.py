@@ -11,10 +11,10 @@ from PIL import Image
 
 from benchmarks.claim import Claim, machine, main
 from benchmarks.peers.apart import run_apart
-from hkbench.search.plan import SearchPlan
-from hkbench.search.search import run_search
-from hkbench.search.space import Schedule
-from hkbench.search.space_file import load_space
+from hkbench.driver.plan import SearchPlan
+from hkbench.runs.search import run_search
+from hkbench.spaces.file import load_space
+from hkbench.spaces.space import Schedule
 from hkbench.training.teacher import TeacherRecipe
 
 TARGET_S = 0.15

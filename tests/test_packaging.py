@@ -42,7 +42,7 @@ def test_an_unpacked_wheel_finds_its_spaces_away_from_the_repository(wheel, tmp_
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = (
-        "import hkbench, hkbench.search.space_file as s; "
+        "import hkbench, hkbench.spaces.file as s; "
         "print(hkbench.__file__); print(*s.shipped_spaces()); print(s.load_space('distill').name)"
     )
     done = subprocess.run(

@@ -14,8 +14,8 @@ import yaml
 from hkbench.cli.app import app, main
 from hkbench.models.architecture import Architecture
 from hkbench.models.build import build
-from hkbench.search.space_file import load_space
 from hkbench.shipping.timm_folder import write_timm_folder
+from hkbench.spaces.file import load_space
 from hkbench.store.records import ModelRecord
 
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ from hkbench.config import usable_cores
 from hkbench.data.build import build_store
 from hkbench.data.sources import open_source
 from hkbench.data.splits import load_split
-from hkbench.search.space_file import load_space
+from hkbench.spaces.file import load_space
 from hkbench.training.loop import EpochResult
 from hkbench.training.teacher import teacher_key
 from hkbench.training.teaching import train_teacher

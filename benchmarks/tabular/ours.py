@@ -8,11 +8,11 @@ from typing import Any
 from benchmarks.tabular.simulator import Asked
 from benchmarks.tabular.table import Table
 from hkbench.analysis.trials import losses_of
-from hkbench.search.samplers import FRONTIER
-from hkbench.search.scheduler import ParetoHalving
-from hkbench.search.searcher import Searcher
-from hkbench.search.space import Schedule, Space
-from hkbench.search.study import Study
+from hkbench.sampling.searcher import Searcher
+from hkbench.scheduling.scheduler import ParetoHalving
+from hkbench.spaces.space import Schedule, Space
+from hkbench.study.ask_tell import AskTell
+from hkbench.study.samplers import FRONTIER
 
 
 def scheduled(table: Table, **changes: Any) -> Space:
@@ -39,7 +39,7 @@ class Hkbench:
     ) -> None:
         self._table = table
         self._space = scheduled(table, **schedule)
-        self._study = Study.in_memory(self._space, seed, sampler)
+        self._study = AskTell.in_memory(self._space, seed, sampler)
         self._searcher = Searcher(self._study, self._space, sampler, self._costs, seed)
         best_case = self._searcher.best_case if self._searcher.foresees else None
         rule = ParetoHalving(self._space.schedule, self._space.objectives, best_case)

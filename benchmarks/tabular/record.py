@@ -13,8 +13,8 @@ from typing import Any
 from benchmarks.tabular.table import FOLDER
 from hkbench.analysis.trials import losses_of
 from hkbench.errors import UsageError
-from hkbench.search.space import STATIC, Space
-from hkbench.search.space_file import load_space
+from hkbench.spaces.file import load_space
+from hkbench.spaces.space import STATIC, Space
 from hkbench.store.rundir import RunDirectory
 
 REFERENCE = 1.1

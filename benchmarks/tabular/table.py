@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from hkbench.analysis.trials import losses_of
 from hkbench.errors import UsageError
-from hkbench.search.space import Space
-from hkbench.search.study import point_key
+from hkbench.spaces.space import Space
+from hkbench.study.points import point_key
 
 FOLDER = Path(__file__).parent
 TUNED_ON, JUDGED_ON = "untaught", "taught"

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from hkbench.cli.console import PLAIN_INTERVAL_S, err
-from hkbench.search.extend import NO_LIMIT
-from hkbench.search.plan import SearchPlan
-from hkbench.search.settings import TrialSettings
+from hkbench.driver.plan import SearchPlan
+from hkbench.runs.extend import NO_LIMIT
+from hkbench.spaces.settings import TrialSettings
 from hkbench.store.records import EpochRecord, TrialRecord
 from hkbench.store.rundir import RunDirectory
 from hkbench.training.loop import EpochResult

@@ -11,7 +11,7 @@ from hkbench.cli.tables import confirmed_table, final_table, study_table
 from hkbench.errors import IncompleteError, UsageError
 
 if TYPE_CHECKING:
-    from hkbench.search.plan import SearchPlan
+    from hkbench.driver.plan import SearchPlan
 
 
 def search(
@@ -113,11 +113,11 @@ def search(
     Example: hkbench search --space distill --data pictures/ --budget 30m --out results/shop
     """
     # What trains is imported when it is needed: torch and Ray take seconds, and --help has none to give.
-    from hkbench.search import plan as plans
-    from hkbench.search.budget import parse_duration
-    from hkbench.search.extend import asked_for
-    from hkbench.search.space_file import load_space
-    from hkbench.search.storage import command_without_passwords, places_of
+    from hkbench.driver import plan as plans
+    from hkbench.driver.budget import parse_duration
+    from hkbench.runs.extend import asked_for
+    from hkbench.spaces.file import load_space
+    from hkbench.study.storage import command_without_passwords, places_of
 
     overrides = set_keys(set_key or [])
     if epochs is not None:
@@ -161,7 +161,7 @@ def run_plan(plan: "SearchPlan", *, dry_run: bool, json_: bool) -> None:
     if dry_run:
         print_json({"out": str(plan.out), **plan.described()})
         return
-    from hkbench.search.space_checks import warnings_of
+    from hkbench.spaces.checks import warnings_of
 
     for warning in warnings_of(plan.space):
         warn(warning)
@@ -171,7 +171,7 @@ def run_plan(plan: "SearchPlan", *, dry_run: bool, json_: bool) -> None:
 def _run(plan: "SearchPlan", json_: bool) -> None:
     from hkbench.cli.live import LiveTable, PlainLines, minutes
     from hkbench.report.page import build_report
-    from hkbench.search.search import run_search
+    from hkbench.runs.search import run_search
 
     view = LiveTable(plan) if err.is_terminal else PlainLines(plan)
     with view:

@@ -18,7 +18,7 @@ def list_(as_json: Json = False) -> None:
 
     Example: hkbench spaces list
     """
-    from hkbench.search.space_file import load_space, shipped_spaces
+    from hkbench.spaces.file import load_space, shipped_spaces
 
     about = {name: load_space(name).about for name in shipped_spaces()}
     if as_json:
@@ -34,7 +34,7 @@ def show(space: SpaceName, as_json: Json = False) -> None:
 
     Example: hkbench spaces show distill
     """
-    from hkbench.search.space_file import load_space, space_path
+    from hkbench.spaces.file import load_space, space_path
 
     loaded = load_space(space)
     if as_json:
@@ -49,8 +49,8 @@ def check(space: SpaceName, as_json: Json = False) -> None:
 
     Example: hkbench spaces check mine.yaml
     """
-    from hkbench.search.space_checks import warnings_of
-    from hkbench.search.space_file import load_space
+    from hkbench.spaces.checks import warnings_of
+    from hkbench.spaces.file import load_space
 
     loaded = load_space(space)
     warnings = warnings_of(loaded)
@@ -85,8 +85,8 @@ def sample(
 
     Example: hkbench spaces sample distill -n 5
     """
-    from hkbench.search.space_file import load_space
-    from hkbench.search.study import random_points
+    from hkbench.spaces.file import load_space
+    from hkbench.study.points import random_points
 
     loaded = load_space(space)
     points = random_points(loaded, n, seed)
@@ -106,7 +106,7 @@ def schema(as_json: Json = False) -> None:
 
     Example: hkbench spaces schema > space.schema.json
     """
-    from hkbench.search.space_schema import space_schema, written
+    from hkbench.spaces.schema import space_schema, written
 
     if as_json:
         print_json(space_schema())

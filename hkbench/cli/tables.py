@@ -49,7 +49,7 @@ def _latency(row: BenchmarkRecord | None) -> str:
 
 def confirmed_table(run: RunDirectory) -> Table | None:
     """Return what came of the confirmations, the best mean first; None where there are none."""
-    from hkbench.search.confirm import COLUMNS, confirmed, confirmed_rows
+    from hkbench.runs.confirm import COLUMNS, confirmed, confirmed_rows
 
     found = confirmed(run.trials())
     if not found:

@@ -9,7 +9,7 @@ import typer
 from hkbench.cli.search import run_plan, set_keys
 
 if TYPE_CHECKING:
-    from hkbench.search.space import Space
+    from hkbench.spaces.space import Space
 
 DATA_PANEL, NETWORK_PANEL, RECIPE_PANEL = "Data", "Network", "Recipe"
 
@@ -115,10 +115,10 @@ def train(
     Example: hkbench train --model squeezenet1_1 --teacher efficientnet_lite0 --budget 10m
     """
     from hkbench.config import usable_cores
-    from hkbench.search import plan as plans
-    from hkbench.search.budget import parse_duration
-    from hkbench.search.one import one_network
-    from hkbench.search.space_file import parse_yaml
+    from hkbench.driver import plan as plans
+    from hkbench.driver.budget import parse_duration
+    from hkbench.runs.one import one_network
+    from hkbench.spaces.file import parse_yaml
 
     given = {
         "weights": weights,

@@ -20,7 +20,7 @@ from hkbench.data.build import build_store
 from hkbench.data.sources import open_source
 from hkbench.data.splits import load_split
 from hkbench.errors import HkbenchError
-from hkbench.search.space_file import load_space
+from hkbench.spaces.file import load_space
 from hkbench.training.losses import compute_loss, loss_config
 from hkbench.training.teacher import find_teacher
 

@@ -9,7 +9,7 @@ from benchmarks.tabular.budget import course_of
 from benchmarks.tabular.ours import Hkbench
 from benchmarks.tabular.simulator import Asked, replay
 from benchmarks.tabular.table import FOLDER, load_table
-from hkbench.search.space_file import load_space
+from hkbench.spaces.file import load_space
 
 TABLES = sorted(path.name.removesuffix(".json.gz") for path in FOLDER.glob("*.json.gz"))
 

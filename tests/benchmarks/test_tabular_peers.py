@@ -17,7 +17,7 @@ from benchmarks.tabular.peers.moasha import (
 from benchmarks.tabular.peers.tune import random_asha
 from benchmarks.tabular.simulator import replay
 from benchmarks.tabular.table import Row, Scale, Table
-from hkbench.search.space import Space
+from hkbench.spaces.space import Space
 
 EPOCHS = 9
 COSTS = {"artifact_bytes": 1e6, "latency_ms": 2.0}

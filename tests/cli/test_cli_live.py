@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from hkbench.cli.live import LiveTable, PlainLines, minutes
-from hkbench.search.plan import SearchPlan
-from hkbench.search.settings import settings_of
-from hkbench.search.space_file import load_space
+from hkbench.driver.plan import SearchPlan
+from hkbench.spaces.file import load_space
+from hkbench.spaces.settings import settings_of
 from hkbench.store.records import EpochRecord, TrialRecord
 
 SETTINGS = settings_of(

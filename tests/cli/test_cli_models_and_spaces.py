@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from hkbench.cli.app import app
 from hkbench.errors import UsageError
 from hkbench.models.registry import MODELS
-from hkbench.search.space_file import shipped_spaces
+from hkbench.spaces.file import shipped_spaces
 
 
 def hkbench(*arguments: str) -> str:

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from hkbench.cli.live import point_text
 from hkbench.errors import UsageError
-from hkbench.search.settings import settings_of
+from hkbench.spaces.settings import settings_of
 from hkbench.training.losses import LOSSES, compute_loss, loss_config
 
 BATCH, CLASSES = 6, 5

@@ -16,8 +16,8 @@ from hkbench.models.architecture import Architecture
 from hkbench.models.build import build, sketch
 from hkbench.models.classifier import Classifier, parameter_count
 from hkbench.models.registry import MODELS, entry_of
-from hkbench.search.costs import predicted_cost
 from hkbench.shipping.facts import typical_metadata
+from hkbench.study.costs import predicted_cost
 
 CLASSES = 5
 FOREIGN = (

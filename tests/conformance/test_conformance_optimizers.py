@@ -8,8 +8,8 @@ from small_network import bright_data, small_classifier
 from torch.nn.functional import cross_entropy
 
 from hkbench.errors import UsageError
-from hkbench.search.settings import settings_of
-from hkbench.search.space_file import load_space
+from hkbench.spaces.file import load_space
+from hkbench.spaces.settings import settings_of
 from hkbench.training.checkpoint import load_checkpoint, save_checkpoint
 from hkbench.training.loop import DivergedError, Training, TrainingConfig
 from hkbench.training.optimizers import (

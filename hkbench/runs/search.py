@@ -1,0 +1,335 @@
+"""A search from its plan to its measured files, in the order in which things happen."""
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from hkbench.config import cache_dir
+from hkbench.driver.alone import run_alone
+from hkbench.driver.ledger import TrialListener
+from hkbench.driver.plan import SearchPlan, packed
+from hkbench.driver.ray_runtime import check_address, ray_runtime
+from hkbench.driver.runner import run_trials
+from hkbench.driver.session import SearchSession
+from hkbench.errors import HkbenchError, NoTrialCompletedError, StoppedError
+from hkbench.runs.confirm import Wanted, confirmations, due
+from hkbench.runs.extend import is_more
+from hkbench.runs.findings import find_out
+from hkbench.runs.finish import (
+    best_student,
+    chosen_trials,
+    measure,
+    ship,
+    twin_of,
+    twin_params,
+    weak_teacher,
+)
+from hkbench.runs.prepare import Listener, PhaseClock, Prepared, open_pictures, prepare
+from hkbench.runs.record import held, refuse_foreign, start_record, update_record
+from hkbench.runs.retire import retire
+from hkbench.runs.said import rejections, untold, why_nothing
+from hkbench.scheduling.judging import never_stopping, rule_so_far
+from hkbench.spaces.checks import check_weights, warnings_of
+from hkbench.store.environment import now
+from hkbench.store.records import BenchmarkRecord, ModelRecord, RunRecord
+from hkbench.store.rundir import RunDirectory
+from hkbench.study.ask_tell import AskTell
+from hkbench.study.costs import Costs
+from hkbench.study.points import Asked
+from hkbench.study.storage import RunStorage, check_storage
+from hkbench.trials.arrival import Origin, hand_over
+from hkbench.trials.failures import ALIKE
+from hkbench.trials.fence import Fence
+from hkbench.trials.trial import Job
+
+log = logging.getLogger(__name__)
+
+
+class SearchListener(Listener, TrialListener, Protocol):
+    """Who is told of everything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """What a search leaves behind; `nothing_to_do` says that it was finished before, and nothing was made."""
+
+    run: RunDirectory
+    models: list[ModelRecord]
+    unmeasured: list[BenchmarkRecord]
+    seconds: float
+    nothing_to_do: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Search:
+    """The parts of a search that is under way."""
+
+    plan: SearchPlan
+    run: RunDirectory
+    prepared: Prepared
+    costs: Costs
+    job: Job
+    study: AskTell
+    session: SearchSession
+    listener: SearchListener
+
+
+def run_search(plan: SearchPlan, listener: SearchListener) -> SearchResult:
+    """Run a search, or go on with one that was interrupted.
+
+    Raises:
+        UsageError: a run directory in use or of another study, or input that can't be used.
+        HkbenchError: storage or Ray was lost; what is on record is kept and `--resume` goes on.
+        StoppedError: Ctrl-C or SIGTERM; everything is kept and `--resume` goes on.
+        NoTrialCompletedError: no trial came to its end.
+    """
+    run = RunDirectory(plan.out)
+    changes = refuse_foreign(plan, run)
+    check_weights(plan.space)
+    if plan.address:
+        check_address(plan.address)
+    check_storage(plan.storage.study)
+    with held(run), _sigterm_like_ctrl_c():
+        if plan.resume and not changes and _is_finished(plan, run):
+            return SearchResult(
+                run=run, models=run.model_records(), unmeasured=[], seconds=0.0, nothing_to_do=True
+            )
+        try:
+            return _run_locked(plan, run, changes, listener)
+        except KeyboardInterrupt:
+            raise _stopped(plan, run) from None
+        except NoTrialCompletedError:
+            raise
+        except HkbenchError:
+            _note_interrupted(run)
+            raise
+
+
+def _is_finished(plan: SearchPlan, run: RunDirectory) -> bool:
+    """Whether a search has come to its end, nothing is to be confirmed, and all that it shipped is there."""
+    models = run.model_records()
+    shipped = bool(models) and all(map(run.holds, models))
+    return run.read_run().status == "finished" and shipped and not _unconfirmed(plan, run)
+
+
+def _unconfirmed(plan: SearchPlan, run: RunDirectory) -> list[Wanted]:
+    return confirmations(run.trials(), plan.space.objectives, plan.confirm, plan.confirm_seeds)
+
+
+def _note_interrupted(run: RunDirectory) -> None:
+    """Note that a search has ended early, where that can be written."""
+    with suppress(HkbenchError, OSError):
+        if run.run_file.is_file():
+            update_record(run, status="interrupted", finished=now())
+
+
+@contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stopped(plan: SearchPlan, run: RunDirectory) -> StoppedError:
+    if not run.run_file.is_file():
+        return StoppedError(
+            "Stopped before the first trial. What was prepared is kept in the cache; go on with the same "
+            "command."
+        )
+    update_record(run, status="interrupted", finished=now())
+    added = any(is_more(text) for text in plan.command)
+    without = ", but without what it adds: that is kept" if added else ""
+    return StoppedError(
+        f"Stopped. Everything so far is in {run.path}; go on with the same command and --resume{without}."
+    )
+
+
+def _run_locked(
+    plan: SearchPlan, run: RunDirectory, changes: list[str], listener: SearchListener
+) -> SearchResult:
+    there = run.read_run() if run.run_file.is_file() else None
+    clock = PhaseClock(listener, there.phase_seconds if there else {})
+    pictures = open_pictures(plan, clock, listener)
+    clock.begin("architectures")
+    costs = Costs(plan.space, pictures.classes, "cpu")
+    costs.measure(listener.advance)
+    costs.refuse_impossible(costs.limits)
+    prepared = prepare(plan, pictures, clock, listener, there)
+    plan = prepared.plan
+    if plan.concurrency is None and plan.address is None:  # a cluster's room is asked for as it goes
+        clock.begin("cores")
+        plan = packed(plan, _recorded_packing(there))
+    start_record(plan, run, prepared, changes)
+    search = _assemble(_with_limits(plan, prepared, costs), run, prepared, costs, listener)
+    if there is not None and there.status == "failed":
+        search.session.try_failed_again()
+    try:
+        _train(search, clock)
+    finally:
+        clock.end()
+    update_record(run, phase_seconds=clock.seconds)
+    if search.session.interrupted:
+        raise _stopped(plan, run)
+    _refuse_without_trials(search)
+    return _finish(search, clock)
+
+
+def _with_limits(plan: SearchPlan, prepared: Prepared, costs: Costs) -> SearchPlan:
+    """Return the plan with plain limits, where they follow the teacher."""
+    if not plan.space.needs_teacher_values():
+        return plan
+    teacher = prepared.teachers[0].record
+    values = {**teacher.validation, **costs.of(teacher.structure).objectives()}
+    space = plan.space.resolved(values)
+    costs.limits = space.constraints
+    costs.refuse_impossible(space.constraints)
+    return replace(plan, space=space)
+
+
+def _refuse_without_trials(search: _Search) -> None:
+    run, hopeless = search.run, search.session.hopeless
+    if hopeless is not None:
+        update_record(run, status="failed", finished=now())
+        raise NoTrialCompletedError(
+            f"The first {ALIKE} trials failed, all for the same reason: {hopeless.rstrip('.')}. The search "
+            "stops here. Once that is mended, --resume goes on, and tries these points again."
+        )
+    if not any(trial.state == "COMPLETE" for trial in run.trials()):
+        update_record(run, status="failed", finished=now())
+        raise NoTrialCompletedError(why_nothing(run))
+
+
+def _finish(search: _Search, clock: PhaseClock) -> SearchResult:
+    """Ship the frontier, measure it, and close the record."""
+    plan, run, prepared = search.plan, search.run, search.prepared
+    clock.begin("export")
+    unshipped = ship(plan, prepared, search.job, run, search.listener.advance)
+    retire(run, set(chosen_trials(plan.space, run.trials())))
+    clock.begin("findings")
+    find_out(run, plan.space)
+    clock.begin("measure")
+    rows = measure(plan, run, search.listener.advance)
+    clock.end()
+    models = run.model_records()
+    warnings = [
+        *rejections(prepared.data_record()),
+        *weak_teacher(models),
+        *unshipped,
+        *untold(plan, run.trials(), exhausted=search.session.exhausted),
+        *warnings_of(plan.space),
+    ]
+    update_record(run, status="finished", finished=now(), phase_seconds=clock.seconds, warnings=warnings)
+    return SearchResult(
+        run=run,
+        models=models,
+        unmeasured=[row for row in rows if row.status == "failed"],
+        seconds=sum(clock.seconds.values()),
+    )
+
+
+def _recorded_packing(record: RunRecord | None) -> tuple[int, int] | None:
+    """Return (trials at once, threads of each) of a search that is resumed."""
+    if record is None or not record.config.get("concurrency"):
+        return None
+    return record.config["concurrency"], record.config["threads"]
+
+
+def _assemble(
+    plan: SearchPlan,
+    run: RunDirectory,
+    prepared: Prepared,
+    costs: Costs,
+    listener: SearchListener,
+) -> _Search:
+    storage = RunStorage.of(run.path, plan.space.name, plan.storage)
+    study = AskTell.at(storage, run.path, plan.space, plan.seed, plan.sampler)
+    study.narrow_to(plan.space)
+    checkpoints = storage.checkpoint_store(run.path)
+    origin = None
+    if plan.address is not None:
+        origin = Origin(
+            cache=cache_dir(),
+            data=plan.data,
+            group_by=plan.group_by,
+            fingerprint=prepared.source.fingerprint,
+            storage=checkpoints,
+        )
+        hand_over(prepared.shared, origin)
+    job = Job(
+        shared=prepared.shared,
+        checkpoints=checkpoints,
+        max_epochs=plan.space.schedule.max_epochs,
+        seed=plan.seed,
+        threads=plan.threads,
+        device=plan.device,
+        origin=origin,
+        fence=Fence.raised(checkpoints),
+    )
+    return _Search(
+        plan=plan,
+        run=run,
+        prepared=prepared,
+        costs=costs,
+        study=study,
+        listener=listener,
+        session=SearchSession(plan, study, run, costs.of, listener, job=job),
+        job=job,
+    )
+
+
+def _train(search: _Search, clock: PhaseClock) -> None:
+    """Run the trials and then, alone, the twin of the best student without a teacher."""
+    ray_files = search.run.path / "ray"
+    clock.begin(search.plan.kind)
+    if search.plan.kind == "train":
+        run_alone(search.session, search.job, search.listener.advance)
+        return
+    session, space = search.session, search.plan.space
+    session.start_clock(search.plan.budget)
+    idle = session.idle
+    if idle and _lacking_twin(search) is None and not _unconfirmed(search.plan, search.run):
+        return
+    with ray_runtime(search.plan) as runtime:
+        if not idle:
+            session.start_clock(search.plan.budget)
+            searcher = session.searcher
+            best_case = searcher.best_case if searcher.foresees else None
+            rule = rule_so_far(space, search.run, search.study.running(), search.costs.of, best_case)
+            run_trials(search.plan, session, search.job, rule, ray_files, runtime)
+        for phase, ask in (("twin without teacher", _missing_twin), ("confirm", _confirmations_due)):
+            asked = [] if session.interrupted or session.hopeless else ask(search)
+            if asked:
+                clock.begin(phase)
+                session.only(asked)
+                run_trials(search.plan, session, search.job, never_stopping(space), ray_files, runtime)
+
+
+def _confirmations_due(search: _Search) -> list[Asked]:
+    plan = search.plan
+    return due(search.study, search.run.trials(), plan.space.objectives, plan.confirm, plan.confirm_seeds)
+
+
+def _missing_twin(search: _Search) -> list[Asked]:
+    """Ask for the twin of the best student, unless there is nothing to ask for."""
+    lacking = _lacking_twin(search)
+    if lacking is None:
+        return []
+    student, params = lacking
+    return [search.study.insist(params, student, f"twin of {student} without a teacher")]
+
+
+def _lacking_twin(search: _Search) -> tuple[int, dict[str, object]] | None:
+    """Return the best student and its twin's point, unless that was trained to the end or can't be."""
+    if search.plan.quick:
+        return None
+    trials, space = search.run.trials(), search.plan.space
+    student = best_student(trials)
+    params = None if student is None else twin_params(student, space)
+    if student is None or params is None or twin_of(student, space, trials) is not None:
+        return None
+    return student.number, params

@@ -1,0 +1,1 @@
+"""One trial in its worker: what it is given, its training, its checkpoints, how it ends. Knows no driver."""

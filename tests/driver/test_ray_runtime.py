@@ -1,0 +1,55 @@
+"""Ray's processes end with a search; what was there before it stays."""
+
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from hkbench.driver import ray_runtime
+
+
+@pytest.fixture
+def sleeping():
+    """A function that starts a process of ours, as a pool or Python's own resource tracker would be."""
+    started = []
+
+    def start():
+        started.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.communicate(b"\n")
+
+
+def test_only_processes_that_came_with_ray_are_ended(sleeping, monkeypatch):
+    monkeypatch.setattr(ray_runtime, "GONE_WITHIN_S", 0.1)
+    mine = sleeping()
+    others = ray_runtime._children()
+    assert psutil.Process(mine.pid) in others
+    rays = sleeping()
+    ray_runtime._shut_down(others)
+    assert rays.wait(10) != 0
+    assert mine.poll() is None
+
+
+def test_a_process_of_rays_that_ends_is_noticed(sleeping, monkeypatch):
+    monkeypatch.setattr(ray_runtime, "NEEDED", ("python",))
+    process = sleeping()
+    runtime = ray_runtime.Runtime([psutil.Process(process.pid)])
+    assert runtime.look() is None
+    process.kill()
+    process.wait(10)
+    assert "has ended" in str(runtime.look())
+    assert "--resume" in str(runtime.look())
+    assert ray_runtime.Runtime(()).look() is None  # a cluster that is joined isn't ours
+
+
+def test_a_broken_ray_is_left_without_asking_it(sleeping, monkeypatch):
+    at_exit = []
+    monkeypatch.setattr(ray_runtime.atexit, "register", at_exit.append)
+    process = sleeping()
+    ray_runtime._abandon({psutil.Process(process.pid)})
+    assert process.wait(10) != 0
+    assert at_exit == [ray_runtime._end_without_ray]
