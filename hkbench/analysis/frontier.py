@@ -3,6 +3,7 @@
 Everywhere a row is a point and a column an objective that is minimised.
 """
 
+import moocore
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,10 +21,8 @@ def non_dominated(values: NDArray[np.floating]) -> NDArray[np.bool_]:
         bool (n,).
     """
     mask: NDArray[np.bool_] = ~np.isnan(values).any(axis=1)
-    for row in np.flatnonzero(mask):
-        no_worse = (values <= values[row]).all(axis=1)
-        better = (values < values[row]).any(axis=1)
-        mask[row] = not (no_worse & better).any()
+    if mask.any():
+        mask[mask] = moocore.is_nondominated(values[mask], keep_weakly=True)
     return mask
 
 

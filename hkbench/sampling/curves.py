@@ -148,6 +148,7 @@ def _tensors(*arrays: NDArray[np.float64]) -> tuple[Tensor, ...]:
 
 
 def _matern(a: Tensor, b: Tensor) -> Tensor:
-    square = (a[:, None, :] - b[None, :, :]).square().sum(dim=-1)
+    lengths = a.square().sum(dim=1)[:, None] + b.square().sum(dim=1)[None, :]
+    square = (lengths - 2 * a @ b.T).clamp_min(0)  # no (points, points, columns) in between
     distance = (5 * square + 1e-12).sqrt()
     return (1 + distance + 5 * square / 3) * torch.exp(-distance)

@@ -21,15 +21,20 @@ MOST_CURVES = 192
 """So many curves at most are looked at, the better half of them by their last loss."""
 FITTED_TO = 64
 """So many of them give lengths and scales, which need few."""
+BOUNDS_LAST = 4
+"""The bounds of all live trials are found at once, and anew after reports of 1/4 of them: with fewer than 8
+trials side by side after every report.
+"""
 
 Ending = Literal["complete", "stopped", "gone"]
 
 
 @dataclass(kw_only=True)
 class Past:
-    """A trial so far; `curve` holds the trained objective after each epoch, as a loss."""
+    """A trial so far; `curve` holds the trained objective after each epoch, as a loss, `row` its features."""
 
     params: dict[str, Any]
+    row: NDArray[np.float64]
     state: Literal["live"] | Ending = "live"
     curve: list[float] = field(default_factory=list)
 
@@ -50,6 +55,10 @@ class Foresight:
         self._model = CurveModel(self._features.groups, self.last_epoch)
         self._confidence = space.schedule.confidence
         self._fitted = 0
+        self._known: dict[int, Past] = {}
+        self._live: set[int] = set()
+        self._bounds: dict[int, float] = {}
+        self._reports = 0
 
     def started(self, number: int, params: Mapping[str, Any], thaws: int | None = None) -> None:
         """Take note of a trial that begins, or goes on; one that thaws another takes its place.
@@ -58,10 +67,15 @@ class Foresight:
         """
         if not self._features.knows(params):
             return
-        past = self.trials.setdefault(number, Past(params=dict(params)))
+        if number not in self.trials:
+            self.trials[number] = Past(params=dict(params), row=self._features.rows([params])[0])
+        past = self.trials[number]
         past.state = "live"
+        self._live.add(number)
         if thaws is not None and thaws in self.trials:
             past.curve = self.trials.pop(thaws).curve
+            self._known.pop(thaws, None)
+        self._note_known(number)
 
     def trained(self, number: int, epoch: int, loss: float) -> None:
         """Take note of an epoch of a trial that has started; hearing of one again changes nothing."""
@@ -70,48 +84,80 @@ class Foresight:
         curve = self.trials[number].curve
         if epoch == len(curve) + 1 and math.isfinite(loss):
             curve.append(loss)
+            self._reports += 1
+            self._note_known(number)
 
     def ended(self, number: int, state: Ending) -> None:
         """Take note of a trial's end; `gone` is one that can neither count nor go on."""
         if number in self.trials:
             self.trials[number].state = state
+            self._live.discard(number)
+            self._note_known(number)
+
+    def _note_known(self, number: int) -> None:
+        past = self.trials[number]
+        if past.curve and past.state != "gone":
+            self._known[number] = past
+        else:
+            self._known.pop(number, None)
 
     @property
     def known(self) -> list[Past]:
-        """The trials that have a curve and may count."""
-        return [past for past in self.trials.values() if past.curve and past.state != "gone"]
+        """The trials that have a curve and may count, in the order of their numbers."""
+        return [past for _, past in sorted(self._known.items())]
+
+    @property
+    def live(self) -> list[Past]:
+        """The trials that are under way, in the order of their numbers."""
+        return [self.trials[number] for number in sorted(self._live)]
 
     @property
     def blind(self) -> bool:
         """Whether too little is known to expect anything."""
-        return len(self.known) < FEWEST
+        return len(self._known) < FEWEST
 
-    def best_losses(self, points: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-        """Return the least loss that each point may end with, float (points,); −inf while nothing is known.
+    def least_loss(self, number: int) -> float:
+        """Return the least loss that a live trial may end with; −inf while nothing is known of it.
+
+        The bound is as old as the last reports of others (`BOUNDS_LAST`), so that a report costs the same
+        however many trials are under way.
+        """
+        if self._reports > 0 and self._reports >= len(self._live) // BOUNDS_LAST:
+            self._reports = 0
+            live = sorted(self._live)
+            found = self.least_losses([self.trials[each] for each in live])
+            self._bounds = dict(zip(live, map(float, found), strict=True))
+        return self._bounds.get(number, -math.inf)
+
+    def least_losses(self, trials: Sequence[Past]) -> NDArray[np.float64]:
+        """Return the least loss that each trial may end with, float (trials,); −inf while nothing is known.
 
         The bound holds as often as the schedule's `confidence` says.
         """
-        if self.blind:
-            return np.full(len(points), -np.inf)
-        mean, deviation = self.expected(points)
+        if self.blind or not trials:
+            return np.full(len(trials), -np.inf)
+        mean, deviation = self._expected(np.array([past.row for past in trials]))
         return mean - float(ndtri(self._confidence)) * deviation
 
     def expected(
         self, points: Sequence[Mapping[str, Any]]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean and standard deviation of the loss that points would end with, float (points,) each."""
+        return self._expected(self._features.rows(points))
+
+    def _expected(self, rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         known = self.known
         if len(known) >= max(self._fitted + REFIT_AFTER, round(self._fitted * 1.2)):
             self._model.fit(self._observations(known, FITTED_TO))
             self._fitted = len(known)
-        return self._model.predict(self._observations(known, MOST_CURVES), self._features.rows(points))
+        return self._model.predict(self._observations(known, MOST_CURVES), rows)
 
     def _observations(self, known: list[Past], most: int) -> Observations:
         if len(known) > most:
             by_loss = sorted(known, key=lambda past: past.curve[-1])
             others = self._rng.choice(np.arange(most // 2, len(known)), most - most // 2, replace=False)
             known = [*by_loss[: most // 2], *(by_loss[each] for each in sorted(others))]
-        rows = self._features.rows([past.params for past in known])
+        rows = np.array([past.row for past in known])
         picked = [
             (trial, epoch, loss)
             for trial, past in enumerate(known)

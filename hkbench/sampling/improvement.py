@@ -8,11 +8,14 @@ distribution a sum of closed terms.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import moocore
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
+
+from hkbench.analysis.frontier import non_dominated
 
 ROOM = 0.1
 """The reference lies so far behind the worst known cost, in shares of the range: what is worst in one
@@ -29,6 +32,14 @@ class Frontier:
     losses: NDArray[np.float64]
     costs: NDArray[np.float64]
     worst_loss: float
+
+    @classmethod
+    def of(cls, *, losses: NDArray[np.float64], costs: NDArray[np.float64], worst_loss: float) -> Self:
+        """Return the frontier of trials, without those that another beats: they change no area."""
+        if len(losses):
+            best = non_dominated(np.column_stack([losses, costs]))
+            losses, costs = losses[best], costs[best]
+        return cls(losses=losses, costs=costs, worst_loss=worst_loss)
 
     def areas(self, costs: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return what a point of these costs would have for itself, by its loss.

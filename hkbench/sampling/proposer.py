@@ -11,11 +11,13 @@ arXiv 1406.3896).
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from heapq import nsmallest
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hkbench.analysis.frontier import non_dominated
 from hkbench.sampling.candidates import Candidates
 from hkbench.sampling.foresight import Foresight, Past
 from hkbench.sampling.improvement import Frontier
@@ -24,6 +26,8 @@ from hkbench.study.points import Proposal
 
 FIRST_POINTS = 6
 LEADERS = 6
+MOST_FROZEN = 512
+"""So many stopped trials are looked at, those that were best when they stopped."""
 
 CostsOf = Callable[[Mapping[str, Any]], Mapping[str, float] | None]
 """Point → its known costs by objective; None where it breaks a limit or can't be built."""
@@ -83,21 +87,30 @@ class FrontierProposer:
 
     def _worth_thawing(self) -> dict[int, Past]:
         """Return the stopped trials that may, after all, end on the frontier, by number."""
-        stopped = {number: past for number, past in self._foresight.trials.items() if past.state == "stopped"}
-        complete = [past for past in self._foresight.known if past.state == "complete"]
-        if not stopped or not complete:
+        found = ((number, past) for number, past in self._foresight.trials.items() if past.state == "stopped")
+        stopped = dict(nsmallest(MOST_FROZEN, found, key=lambda each: each[1].curve[-1]))
+        if not stopped or not self._frontier:
             return stopped
-        best = self._foresight.best_losses([past.params for past in stopped.values()])
-        known = np.array([[past.curve[-1], *self._cost_row(past.params)] for past in complete])
+        best = self._foresight.least_losses(list(stopped.values()))
+        known = np.array([[past.curve[-1], *self._cost_row(past.params)] for past in self._frontier])
 
         def beaten(loss: float, past: Past) -> bool:
-            return any((row <= [loss, *self._cost_row(past.params)]).all() for row in known)
+            return bool((known <= [loss, *self._cost_row(past.params)]).all(axis=1).any())
 
         return {
             number: past
             for loss, (number, past) in zip(best, stopped.items(), strict=True)
             if not beaten(float(loss), past)
         }
+
+    @property
+    def _frontier(self) -> list[Past]:
+        """The complete trials that no other beats: all that there is to improve on."""
+        complete = [past for past in self._foresight.known if past.state == "complete"]
+        if not complete:
+            return []
+        rows = np.array([[past.curve[-1], *self._cost_row(past.params)] for past in complete])
+        return [past for past, best in zip(complete, non_dominated(rows), strict=True) if best]
 
     def _leaders(self) -> list[dict[str, Any]]:
         """Return the points of the best trials so far, near which others are looked for."""
@@ -115,11 +128,11 @@ class FrontierProposer:
 
     def _gains(self, points: list[dict[str, Any]]) -> NDArray[np.float64]:
         """Return the volume that each point is expected to add to the frontier, float (points,)."""
-        complete = [past for past in self._foresight.known if past.state == "complete"]
-        live = [past.params for past in self._foresight.trials.values() if past.state == "live"]
+        complete = self._frontier
+        live = [past.params for past in self._foresight.live]
         mean, deviation = self._foresight.expected([*points, *live])
         costs = self._scaled_costs([*points, *live, *(past.params for past in complete)])
-        frontier = Frontier(
+        frontier = Frontier.of(
             losses=np.array([*mean[len(points) :], *(past.curve[-1] for past in complete)]),
             costs=costs[len(points) :],
             worst_loss=self._worst_loss(),

@@ -90,8 +90,7 @@ class Searcher:
         assert self._foresight is not None
         best = list(losses)
         if number in self._foresight.trials:
-            (bound,) = self._foresight.best_losses([self._foresight.trials[number].params])
-            best[self._trained] = min(best[self._trained], float(bound))
+            best[self._trained] = min(best[self._trained], self._foresight.least_loss(number))
         return best
 
     @property

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hkbench.scheduling.prospects import Prospects
 from hkbench.scheduling.rung import Rung
@@ -124,23 +125,27 @@ class Finished:
     """The frontier of the feasible trials that have trained to their end."""
 
     def __init__(self) -> None:
-        self._losses: list[list[float]] = []
+        self._losses: NDArray[np.float64] | None = None
 
     @property
     def known(self) -> bool:
         """Whether any trial has finished."""
-        return bool(self._losses)
+        return self._losses is not None
 
     def add(self, losses: list[float]) -> None:
         """Add a trial's losses, unless they are beaten; what they beat is dropped."""
         if any(map(math.isnan, losses)) or self.beat(losses):
             return
-        self._losses = [known for known in self._losses if not _beats(losses, known)] + [losses]
+        newcomer = np.array([losses])
+        if self._losses is None:
+            self._losses = newcomer
+            return
+        beaten = (newcomer <= self._losses).all(axis=1) & (newcomer != self._losses).any(axis=1)
+        self._losses = np.concatenate([self._losses[~beaten], newcomer])
 
     def beat(self, losses: list[float]) -> bool:
         """Whether a trial on the frontier is as good in every objective and better in one."""
-        return any(_beats(known, losses) for known in self._losses)
-
-
-def _beats(a: list[float], b: list[float]) -> bool:
-    return all(x <= y for x, y in zip(a, b, strict=True)) and a != b
+        if self._losses is None:
+            return False
+        no_worse, other = (self._losses <= losses).all(axis=1), (self._losses != losses).any(axis=1)
+        return bool((no_worse & other).any())
