@@ -60,6 +60,7 @@ def export(
     # What quantises and trains is imported when it is needed: torch takes seconds, --help has none to give.
     from hkbench.shipping.export import Request, planned
     from hkbench.shipping.export import export as run_export
+    from hkbench.study.storage import RunStorage
 
     request = Request(
         run=run,
@@ -69,6 +70,7 @@ def export(
         out=out_path,
         read_test=test,
         tuned=tune,
+        checkpoint_of=lambda number: RunStorage.checkpoints_of(run).of_trial(number),
     )
     if dry_run:
         print_json(planned(request))

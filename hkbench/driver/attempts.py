@@ -1,12 +1,23 @@
 """Trials that failed and go on from their checkpoint: how often, and with whom shut out."""
 
-from hkbench.driver.trial_records import LiveTrial
+from dataclasses import dataclass, replace
+
+from hkbench.driver.gpu_packing import Decision, Verdict
+from hkbench.driver.trial_records import LiveTrial, State
 from hkbench.spaces.settings import TrialSettings
 from hkbench.store.environment import now
 from hkbench.study.ask_tell import AskTell
 from hkbench.study.points import Asked
-from hkbench.trials.failures import Cause, Failure, retries
+from hkbench.trials.failures import Cause, Failure, final_reason, retries
 from hkbench.trials.fence import Fence
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """How a trial ends that can't go on."""
+
+    state: State
+    reason: str
 
 
 class Attempts:
@@ -32,10 +43,23 @@ class Attempts:
         live.overdue = False
         return live
 
-    def take_back(self, live: LiveTrial, failure: Failure) -> bool:
-        """Say whether a trial that has failed is to go on later; then its worker is shut out."""
-        if not retries(failure, [each.cause for each in live.failures], self._most):
-            return False
+    def after(self, live: LiveTrial, failure: Failure, verdict: Verdict | None) -> End | None:
+        """Return how a trial ends that has failed; None if it goes on later, its worker shut out.
+
+        `verdict` is what was decided of one that ran out of a GPU's memory.
+        """
+        if verdict is not None and verdict.decision is Decision.TOO_LARGE:
+            live.broken = verdict.constraints
+            return End(state="PRUNED", reason=verdict.reason)
+        if verdict is not None:
+            failure = replace(failure, reason=verdict.reason)
+        goes_on = verdict is not None and verdict.decision is Decision.REQUEUE
+        if not goes_on and not retries(failure, [each.cause for each in live.failures], self._most):
+            return End(state="FAIL", reason=final_reason(failure, len(live.failures) + 1))
+        self._take_back(live, failure)
+        return None
+
+    def _take_back(self, live: LiveTrial, failure: Failure) -> None:
         number = live.asked.number
         self._study.note_failure(number, failure.cause, failure.reason)
         live.failures.append(failure)
@@ -43,4 +67,3 @@ class Attempts:
         if self._fence is not None:
             self._fence.begin_attempt(number, live.attempts)
         self._waiting[number] = live
-        return True

@@ -28,11 +28,15 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResources:
-    """What one trial holds: cores, a share of a GPU (0 for none), and the threads that it trains with."""
+    """What one trial holds: cores, a share of a GPU (0 for none), and the threads that it trains with.
+
+    `memory_fraction` is the part of the GPU's memory that it may reserve; None for no limit.
+    """
 
     cpus: float
     gpus: float
     threads: int
+    memory_fraction: float | None = None
 
     def as_ray(self) -> dict[str, float]:
         """Return them as Ray names them."""
@@ -62,24 +66,30 @@ def nodes_of(rows: Iterable[Mapping[str, Any]]) -> list[Node]:
     ]
 
 
+def cores_per_gpu(nodes: Iterable[Node]) -> float | None:
+    """Return the cores of each GPU on the node that has the fewest; None where no node has a GPU."""
+    return min((node.cpus / node.gpus for node in nodes if node.gpus >= 1 and node.cpus > 0), default=None)
+
+
 def resources_of(nodes: Sequence[Node], *, threads: int, gpu_share: float = 1.0) -> TrialResources:
     """Return what a trial asks for: a GPU share where any node has GPUs, else whole CPU cores.
 
-    All trials ask for the same, so that a worker can be kept from trial to trial. Beside its GPU a trial
-    takes the cores of that GPU, as divided as it is, of the node that has the fewest: so all are used. On
-    nodes without GPUs nothing is trained then. Of CPU nodes, those with fewer cores than threads hold none.
+    All trials of a share ask for the same, so that a worker can be kept from trial to trial. Beside its GPU
+    a trial takes the cores of that GPU, as divided as it is, of the node that has the fewest: so all are
+    used. On nodes without GPUs nothing is trained then. Of CPU nodes, those with fewer cores than threads
+    hold none.
 
     Args:
         nodes: at least one.
         threads: of a trial on a CPU; no more than the largest node has cores.
-        gpu_share: 1 until packing has measured.
+        gpu_share: one over a whole number, as Ray counts it.
 
     Raises:
         UsageError: no node has a core.
     """
-    with_gpus = [node for node in nodes if node.gpus >= 1 and node.cpus > 0]
-    if with_gpus:
-        cores = min(node.cpus / node.gpus for node in with_gpus) * gpu_share
+    beside = cores_per_gpu(nodes)
+    if beside is not None:
+        cores = beside / round(1 / gpu_share)
         cpus = float(int(cores)) if cores >= 1 else int(cores * UNITS) / UNITS
         return TrialResources(cpus=cpus, gpus=gpu_share, threads=max(1, int(cores)))
     most = int(max((node.cpus for node in nodes), default=0))
@@ -110,6 +120,25 @@ def _exact(amount: float) -> Fraction:
     return Fraction(round(amount * UNITS), UNITS)
 
 
+class NodesNow:
+    """The nodes that are there: they come and go, and are looked at every two seconds at most."""
+
+    def __init__(
+        self, look: Callable[[], Sequence[Node]], clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._look = look
+        self._clock = clock
+        self._looked_at: float | None = None
+        self._nodes: Sequence[Node] = ()
+
+    def __call__(self) -> Sequence[Node]:
+        """Return them as they were last seen."""
+        now = self._clock()
+        if self._looked_at is None or now - self._looked_at >= LOOK_EVERY_S:
+            self._nodes, self._looked_at = self._look(), now
+        return self._nodes
+
+
 class Capacity:
     """How many trials may be under way on a cluster now; nodes come and go.
 
@@ -125,18 +154,12 @@ class Capacity:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`look` returns the nodes that are there; `most` is the user's limit."""
-        self._look = look
+        self._nodes = NodesNow(look, clock)
         self._each = each
         self._most = most
-        self._clock = clock
-        self._looked_at: float | None = None
-        self._room = 0
 
     @property
     def at_once(self) -> int:
         """How many trials there is room for, at least 1: a node may come back."""
-        now = self._clock()
-        if self._looked_at is None or now - self._looked_at >= LOOK_EVERY_S:
-            self._room, self._looked_at = trials_at_once(self._look(), self._each), now
-        room = max(1, self._room)
+        room = max(1, trials_at_once(self._nodes(), self._each))
         return room if self._most is None else min(room, self._most)

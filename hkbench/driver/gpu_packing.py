@@ -18,6 +18,7 @@ from hkbench.store.records import TelemetryRecord, Usage
 from hkbench.training.gpu_memory import CONTEXT_BYTES, reserved_peak
 from hkbench.training.memory_probe import MemoryProbe, ProbeJob, Prober
 from hkbench.training.memory_process import probe_memory
+from hkbench.trials.failures import GPU_BYTES
 from hkbench.trials.shared import SharedData
 
 log = logging.getLogger(__name__)
@@ -25,15 +26,13 @@ log = logging.getLogger(__name__)
 PARTS = (1, 2, 3, 4, 6, 8)
 """Into how many parts a device is divided."""
 USABLE = 0.98
-"""How much of a device its trials take together, CUDA's own part of each included."""
+"""How much of what is free of a device its trials take together, CUDA's own part of each included."""
 RAY_UNITS = 10_000
 """Ray counts a resource in ten-thousandths; rounded down, the shares never add up to more than a device."""
 OTHERS = 0.1
 """How much of a device other processes hold at least where they, and not the trial, are to blame."""
 RAN_OUT = "ran out of memory in {share} of a GPU"
 """What the record says of a trial that is requeued, and what is read from it again."""
-VIOLATION = "gpu_bytes"
-"""Under what name a trial that no device holds breaks a limit."""
 
 
 class Decision(StrEnum):
@@ -62,7 +61,7 @@ class Verdict:
         """By how much the device was too small: the bytes that were asked for, 1 where that isn't known."""
         if self.decision is not Decision.TOO_LARGE:
             return {}
-        return {VIOLATION: float(self.asked_bytes or 1)}
+        return {GPU_BYTES: float(self.asked_bytes or 1)}
 
 
 class GpuPacking:
@@ -72,19 +71,27 @@ class GpuPacking:
         device_bytes: the memory of a device.
         cores_per_gpu: a node's cores for each of its devices; no more trials than that share one.
         data_bytes: image size → what the pictures of a trial take where they lie on the device.
+        held_bytes: what isn't the trials': the driver's part of a device, a desktop's.
     """
 
-    def __init__(self, *, device_bytes: int, cores_per_gpu: int, data_bytes: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        *,
+        device_bytes: int,
+        cores_per_gpu: int,
+        data_bytes: Mapping[int, int],
+        held_bytes: int = 0,
+    ) -> None:
         self._device_bytes = device_bytes
-        self._cores_per_gpu = max(1, cores_per_gpu)
-        self._parts = [parts for parts in PARTS if parts <= self._cores_per_gpu]
+        self._free_bytes = max(0, device_bytes - held_bytes)
+        self._parts = parts_for(cores_per_gpu)
         self._estimates = GpuEstimates(device_bytes=device_bytes, data_bytes=data_bytes)
         self._probed_context_bytes: int | None = None
 
     @property
-    def most_at_once(self) -> int:
-        """How many trials share a device at most."""
-        return max(self._parts)
+    def least_share(self) -> float:
+        """The least share of a device that a trial may have."""
+        return _share(max(self._parts))
 
     @property
     def context_bytes(self) -> int:
@@ -149,22 +156,18 @@ class GpuPacking:
     def share_of(self, settings: TrialSettings) -> float:
         """Return the least share of a device that holds a trial; 1 as long as nothing was measured."""
         needed = self._estimates.of(settings)
-        shares = [_share(parts) for parts in sorted(self._parts, reverse=True)]
+        shares = [_share(parts) for parts in reversed(self._parts)]
         if needed is None:
             return 1.0
         return next((share for share in shares if needed <= self.allowed_bytes(share)), 1.0)
 
     def allowed_bytes(self, share: float) -> int:
         """Return what torch may reserve in a share: CUDA's own part of each trial is left out."""
-        return max(0, int(self._device_bytes * USABLE / _parts_of(share)) - self.context_bytes)
+        return max(0, int(self._free_bytes * USABLE / _parts_of(share)) - self.context_bytes)
 
     def memory_fraction(self, share: float) -> float:
         """Return the fraction of a device for `limit_memory`; a trial that is alone has no limit."""
         return 1.0 if _parts_of(share) == 1 else self.allowed_bytes(share) / self._device_bytes
-
-    def threads_of(self, share: float) -> int:
-        """Return how many cores a trial takes: those of its device, divided as the device is."""
-        return max(1, self._cores_per_gpu // _parts_of(share))
 
     def on_out_of_memory(
         self,
@@ -202,6 +205,11 @@ class GpuPacking:
         least = max(self.allowed_bytes(share) + 1, asked_bytes or 0)
         self._estimates.note(settings, least, whole=False)
         return self.share_of(settings)
+
+
+def parts_for(cores_per_gpu: int) -> list[int]:
+    """Return into how many parts a device may be divided: none that would leave a trial without a core."""
+    return [parts for parts in PARTS if parts <= max(1, cores_per_gpu)]
 
 
 def job_of(settings: TrialSettings, classes: int) -> ProbeJob:

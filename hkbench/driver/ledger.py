@@ -11,7 +11,7 @@ from hkbench.store.rundir import RunDirectory
 from hkbench.study.ask_tell import AskTell
 from hkbench.study.costs import CostOf
 from hkbench.study.points import Asked
-from hkbench.trials.failures import AlikeFailures
+from hkbench.trials.failures import GPU_BYTES, AlikeFailures
 from hkbench.trials.patience import Patience
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class Ledger:
 
     def epoch(self, live: LiveTrial, report: dict[str, Any]) -> tuple[EpochRecord, Usage]:
         """Record an epoch that a trial has reported, and what it cost."""
-        epoch, telemetry = epoch_records(live.asked.number, report)
+        epoch, telemetry = epoch_records(live.asked.number, report, live.gpu_share)
         self._append(epoch)
         self._append(telemetry)
         live.last, live.recorded = report, epoch.epoch
@@ -113,9 +113,10 @@ def tell(study: AskTell, record: TrialRecord) -> None:
         study.tell_confirmed(record.number, record.state, values, reason)
     elif record.state == "COMPLETE":
         study.tell_complete(record.number, values, record.constraints)
-    elif record.state == "PRUNED" and record.epochs == 0:
+    elif record.state == "PRUNED" and record.epochs == 0 and GPU_BYTES not in record.constraints:
         study.tell_refused(record.number, values, record.reason or "")
     elif record.state == "PRUNED":
-        study.tell_pruned(record.number, values, record.reason or "")
+        violations = {name: by for name, by in record.constraints.items() if name == GPU_BYTES}
+        study.tell_pruned(record.number, values, record.reason or "", violations)
     else:
         study.tell_failed(record.number, record.reason or "")

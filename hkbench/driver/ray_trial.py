@@ -10,8 +10,9 @@ import ray
 import torch
 from ray import tune
 
-from hkbench.driver.cluster import device_name, node_name
+from hkbench.driver.cluster import TrialResources, device_name, node_name
 from hkbench.spaces.settings import TrialSettings
+from hkbench.training.gpu_memory import limit_memory
 from hkbench.trials.arrival import ensure_here
 from hkbench.trials.fence import FencedOffError, end_at_once
 from hkbench.trials.shared import OpenData, SharedData
@@ -40,6 +41,7 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._job: Job = config["job"]
+        self._held: TrialResources | None = config.get("held")
         self._costs: dict[str, float] = config["costs"]
         self._number = int(config["number"])
         self._settings = TrialSettings.model_validate(config["settings"])
@@ -91,6 +93,8 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]
 
     def _start(self) -> Iterator[dict[str, Any]]:
         torch.set_num_threads(self._job.threads)
+        if self._held is not None and self._held.memory_fraction is not None:
+            limit_memory(torch.device(self._job.device), self._held.memory_fraction)
         if self._job.origin is not None:
             self._shared = self._shared or ensure_here(self._job.shared, self._job.origin)
             self._job = replace(self._job, shared=self._shared)

@@ -8,7 +8,7 @@ import logging
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from hkbench.driver.cluster import Capacity, TrialResources, nodes_of, resources_of
+from hkbench.driver.placing import placing_of
 from hkbench.driver.plan import SearchPlan
 from hkbench.driver.ray_runtime import STOPPING, Runtime
 from hkbench.driver.ray_trial import RayTrial
@@ -36,8 +36,6 @@ from hkbench.trials.trial import Job
 log = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 1.0
-MOST_AT_ONCE = 1000
-"""On a cluster, where its room is what limits."""
 
 
 class _DriversOwn:
@@ -63,9 +61,9 @@ def ending_at_a_fault(session: SearchSession) -> Iterator[None]:
 class StudySearcher(_DriversOwn, Searcher):  # type: ignore[misc]
     """Ray Tune's view of a search session."""
 
-    def __init__(self, session: SearchSession, job: Job, room: Capacity | None = None) -> None:
+    def __init__(self, session: SearchSession, job: Job, has_room: Callable[[], bool]) -> None:
         super().__init__()
-        self._room = room
+        self._has_room = has_room
         self._session = session
         self._job = job
         self._numbers: dict[str, int] = {}
@@ -73,15 +71,18 @@ class StudySearcher(_DriversOwn, Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the config of the next trial, None if there may be one later, or that there is none."""
         ready = None
-        if self._room is not None and self._session.live >= self._room.at_once:
+        if not self._has_room():
             return str(Searcher.FINISHED) if self._session.over else None
         with ending_at_a_fault(self._session):
             ready = self._session.next_trial()
         if ready is None:  # a trial that is under way may yet be taken up again
             return str(Searcher.FINISHED) if self._session.over or not self._session.live else None
         self._numbers[trial_id] = ready.number
+        held = {} if ready.held is None else {"held": ready.held}
+        job = self._job if ready.held is None else replace(self._job, threads=ready.held.threads)
         return {
-            "job": self._job,
+            **held,
+            "job": job,
             "number": ready.number,
             "settings": ready.settings.model_dump(),
             "costs": ready.costs.objectives(),
@@ -226,7 +227,7 @@ def run_trials(
 
     Args:
         plan: gives concurrency, threads and the GPU share of a trial.
-        session: gives trials and takes their results.
+        session: gives trials, and what each holds where they share GPUs, and takes their results.
         job: what the trials share.
         rule: says which trials go on.
         folder: for Ray's own files; removed afterwards.
@@ -236,21 +237,15 @@ def run_trials(
         HkbenchError: the disk is full or out of reach, or Ray is gone; trials that were on are left to be
             resumed.
     """
-    resources, room = TrialResources(cpus=plan.threads, gpus=plan.gpu_share, threads=plan.threads), None
-    if plan.address is not None:
-        nodes = nodes_of(ray.nodes())
-        if plan.gpu_share == 0:
-            nodes = [replace(node, gpus=0.0) for node in nodes]
-        resources = resources_of(nodes, threads=plan.threads, gpu_share=plan.gpu_share)
-        room = Capacity(lambda: nodes_of(ray.nodes()), resources, most=plan.concurrency)
-        job = replace(job, threads=resources.threads)
+    placing = placing_of(plan, session)
+    job = replace(job, threads=placing.threads)
     tuner = tune.Tuner(
-        tune.with_resources(RayTrial, resources.as_ray()),
+        tune.with_resources(RayTrial, placing.resources),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(session, job, room),
+            search_alg=StudySearcher(session, job, placing.has_room),
             scheduler=ParetoHalvingScheduler(rule, session, runtime),
             num_samples=-1,
-            max_concurrent_trials=plan.concurrency if room is None else MOST_AT_ONCE,
+            max_concurrent_trials=placing.most_at_once,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),

@@ -12,12 +12,12 @@ from hkbench.driver.budget import Budget, Spending
 from hkbench.driver.ledger import Ledger, TrialListener
 from hkbench.driver.plan import SearchPlan
 from hkbench.driver.recover import give_back_to_records, give_back_to_study
+from hkbench.driver.shares import Shares, Unshared
 from hkbench.driver.trial_records import LiveTrial, Ready, State, problem_with, usage_of
 from hkbench.driver.workers import Workers
 from hkbench.errors import HkbenchError, UsageError
 from hkbench.sampling.searcher import Searcher
 from hkbench.scheduling.judging import Judged, judged
-from hkbench.store.records import EpochRecord
 from hkbench.store.rundir import RunDirectory
 from hkbench.study.ask_tell import AskTell
 from hkbench.study.costs import ArchitectureCost, CostOf
@@ -26,7 +26,7 @@ from hkbench.study.point_costs import PointCosts
 from hkbench.study.points import Asked
 from hkbench.study.recorded import Recorded
 from hkbench.study.storage import CHECKPOINTS
-from hkbench.trials.failures import Cause, Failure, final_reason
+from hkbench.trials.failures import Cause, Failure
 from hkbench.trials.patience import Patience
 from hkbench.trials.trial import Job
 
@@ -59,19 +59,15 @@ class SearchSession:
         self._limit = plan.space.schedule.trials
         self.searcher = Searcher(study, plan.space, plan.sampler, PointCosts(plan.space, costs), plan.seed)
         self._patiently = Patience(str(run.path), mend=study.mend, sleep=sleep)
+        succeeded = self._recorded.any_succeeded()
         self._ledger = Ledger(
-            plan.space,
-            study,
-            run,
-            costs,
-            listener,
-            self._patiently,
-            any_succeeded=self._recorded.any_succeeded(),
+            plan.space, study, run, costs, listener, self._patiently, any_succeeded=succeeded
         )
         give_back_to_study(study, self._recorded)
         if job is not None:
             give_back_to_records(study, self._recorded, self._ledger, plan.space, costs, job)
         self._attempts = Attempts(study, plan.max_failures, job.fence if job is not None else None)
+        self.shares: Shares = Unshared()  # others may be set before the first trial
         self._unfinished = study.running()
         self.searcher.learn(self._recorded)
         self._refused = 0
@@ -183,8 +179,7 @@ class SearchSession:
         recorded = self._recorded.epochs(number)
         self.searcher.started(live.asked, recorded)
         if recorded and not live.last:
-            live.last = {**_flat(recorded[-1]), **cost.objectives()}
-            live.usage, live.recorded = self._recorded.usage(number), len(recorded)
+            live.take_up(recorded, self._recorded.usage(number), cost.objectives())
         if live.recorded >= self._plan.space.schedule.max_epochs:
             self._end(number, "COMPLETE", None)
             return None
@@ -198,13 +193,16 @@ class SearchSession:
             attempt=live.attempts,
             epoch_limit_s=self._workers.limit_s(settings),
             thaws=live.asked.thaws,
+            held=self.shares.give(live),
         )
 
     def worker_began(self, number: int) -> None:
         """Note that a worker has been given a trial, from when on it is watched."""
         live = self._live.get(number)
         if live is not None:
+            live.overdue = False
             self._workers.began(live)
+            self.shares.began(number)
 
     def expects(self, report: dict[str, Any]) -> bool:
         """Whether a report is of a live trial, and whole."""
@@ -240,6 +238,7 @@ class SearchSession:
             return
         epoch, usage = self._ledger.epoch(live, result)
         self._spending.note(epoch.seconds, usage)
+        self.shares.note(live, usage)
         self.searcher.trained(number, epoch.epoch, epoch.metrics)
 
     def overdue(self) -> list[int]:
@@ -264,8 +263,7 @@ class SearchSession:
             self.on_lost(number, "")
             return
         if "failed" in result:
-            failure = Failure(cause=Cause(result["cause"]), reason=str(result["failed"]))
-            self._failed(self._live[number], failure)
+            self._failed(self._live[number], Failure.reported(result))
             return
         self.on_epoch(result)
         if number not in self._live:
@@ -280,14 +278,14 @@ class SearchSession:
         """Let a trial go on later from its checkpoint where that may help, else end it."""
         if failure.cause == Cause.NO_ROOM:
             raise UsageError(failure.reason)
-        number = live.asked.number
-        if not self._patiently(lambda: self._attempts.take_back(live, failure)):
-            self._end(number, "FAIL", final_reason(failure, len(live.failures) + 1))
+        number, verdict = live.asked.number, self.shares.verdict_on(live, failure)
+        end = self._patiently(lambda: self._attempts.after(live, failure, verdict))
+        if end is not None:
+            self._end(number, end.state, end.reason)
             return
-        del self._live[number]
-        self._workers.ended(number)
+        self._let_go(number)
         self._unfinished.insert(0, live.asked)
-        self._listener.trial_retried(number, failure.reason, live.recorded)
+        self._listener.trial_retried(number, live.failures[-1].reason, live.recorded)
 
     def close(self) -> None:
         """End what the budget has cut off; after an interruption or a fault leave it to be resumed."""
@@ -300,16 +298,16 @@ class SearchSession:
                 why = "out of budget before the end of its first epoch"
                 self._end(number, "FAIL", why, telling=False)
 
+    def _let_go(self, number: int) -> LiveTrial:
+        """Return a trial that is live no more, and its worker and share are free."""
+        self._workers.ended(number)
+        self.shares.ended(number)
+        return self._live.pop(number)
+
     def _end(self, number: int, state: State, reason: str | None, *, telling: bool = True) -> None:
         """End a live trial; `telling` says that its end tells something of others."""
-        live = self._live.pop(number)
-        self._workers.ended(number)
-        record = self._ledger.end(live, state, reason)
+        record = self._ledger.end(self._let_go(number), state, reason)
         self._recorded.ended[number] = record
         self.searcher.ended(record)
         if telling:
             self._ledger.note_end(record)
-
-
-def _flat(epoch: EpochRecord) -> dict[str, Any]:
-    return {"number": epoch.trial, "epoch": epoch.epoch, **epoch.metrics}

@@ -1,10 +1,12 @@
 """How a trial's end is recorded: from what it was asked and what it last reported."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hkbench.analysis.metrics import METRICS
+from hkbench.driver.cluster import TrialResources
 from hkbench.spaces.settings import TrialSettings
 from hkbench.store.environment import now
 from hkbench.store.records import EpochRecord, TelemetryRecord, TrialRecord, Usage
@@ -25,7 +27,7 @@ class Ready:
     """A trial to start: its settings, how many of its epochs are on record, and how long one may take.
 
     `attempt` counts how often it was taken from a worker in this run, `thaws` names the stopped trial that
-    it goes on from.
+    it goes on from. It holds what all trials hold, or `held` where they share GPUs.
     """
 
     number: int
@@ -35,6 +37,7 @@ class Ready:
     attempt: int = 0
     epoch_limit_s: float | None = None
     thaws: int | None = None
+    held: TrialResources | None = None
 
 
 def problem_with(report: dict[str, Any]) -> str | None:
@@ -55,8 +58,10 @@ def usage_of(report: dict[str, Any]) -> Usage:
     return Usage(**{name: report[f"usage_{name}"] for name in USAGE})
 
 
-def epoch_records(number: int, report: dict[str, Any]) -> tuple[EpochRecord, TelemetryRecord]:
-    """Return the records of an epoch that a trial has reported."""
+def epoch_records(
+    number: int, report: dict[str, Any], gpu_share: float | None
+) -> tuple[EpochRecord, TelemetryRecord]:
+    """Return the records of an epoch that a trial has reported, and of the share of a GPU that it held."""
     epoch = EpochRecord(
         trial=number,
         epoch=int(report["epoch"]),
@@ -72,6 +77,7 @@ def epoch_records(number: int, report: dict[str, Any]) -> tuple[EpochRecord, Tel
         usage=usage_of(report),
         node=report["node"],
         device=report["device"],
+        gpu_share=gpu_share,
     )
     return epoch, telemetry
 
@@ -81,7 +87,8 @@ class LiveTrial:
     """A trial that is under way; `last` is the epoch that it last reported, flat.
 
     Of its epochs, `recorded` are on record. `failures` are those of its earlier attempts, and `overdue` says
-    that its worker was ended for having reported nothing.
+    that its worker was ended for having reported nothing. `gpu_share` is None where GPUs aren't shared,
+    `broken` the limits that no figure tells: by how much its training has shown it to break them.
     """
 
     asked: Asked
@@ -93,6 +100,14 @@ class LiveTrial:
     failures: list[Failure] = field(default_factory=list)
     attempts: int = 0
     overdue: bool = False
+    gpu_share: float | None = None
+    broken: dict[str, float] = field(default_factory=dict)
+
+    def take_up(self, epochs: Sequence[EpochRecord], usage: list[Usage], costs: dict[str, float]) -> None:
+        """Go on after the epochs that are on record."""
+        last = epochs[-1]
+        self.last = {"number": last.trial, "epoch": last.epoch, **last.metrics, **costs}
+        self.usage, self.recorded = usage, len(epochs)
 
 
 def trial_record(
@@ -124,9 +139,10 @@ def trial_record(
         epochs=int(last.get("epoch", 0)),
         values=values,
         metrics={name: last[name] for name in METRICS if name in last},
-        constraints=violations,
+        constraints={**violations, **live.broken},
         usage=total_usage(live.usage),
         device=last.get("device"),
+        gpu_share=live.gpu_share,
         precision=last.get("precision"),
         node=last.get("node"),
         started=live.started,

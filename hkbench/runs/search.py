@@ -27,6 +27,7 @@ from hkbench.runs.finish import (
     twin_params,
     weak_teacher,
 )
+from hkbench.runs.gpus import gpu_shares, trials_on_gpus
 from hkbench.runs.prepare import Listener, PhaseClock, Prepared, open_pictures, prepare
 from hkbench.runs.record import held, refuse_foreign, start_record, update_record
 from hkbench.runs.retire import retire
@@ -163,7 +164,7 @@ def _run_locked(
     plan = prepared.plan
     if plan.concurrency is None and plan.address is None:  # a cluster's room is asked for as it goes
         clock.begin("cores")
-        plan = packed(plan, _recorded_packing(there))
+        plan = packed(plan, _recorded_packing(there) or trials_on_gpus(plan.device))
     start_record(plan, run, prepared, changes)
     search = _assemble(_with_limits(plan, prepared, costs), run, prepared, costs, listener)
     if there is not None and there.status == "failed":
@@ -295,6 +296,10 @@ def _train(search: _Search, clock: PhaseClock) -> None:
     if idle and _lacking_twin(search) is None and not _unconfirmed(search.plan, search.run):
         return
     with ray_runtime(search.plan) as runtime:
+        if search.plan.device != "cpu":
+            clock.begin("gpu memory")
+            session.shares = gpu_shares(search.plan, search.prepared.shared, search.run) or session.shares
+            clock.begin(search.plan.kind)
         if not idle:
             session.start_clock(search.plan.budget)
             searcher = session.searcher

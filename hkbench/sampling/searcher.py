@@ -15,6 +15,7 @@ from hkbench.study.ask_tell import AskTell
 from hkbench.study.points import Asked, Propose
 from hkbench.study.recorded import Recorded
 from hkbench.study.samplers import FRONTIER
+from hkbench.trials.failures import GPU_BYTES
 
 STATES: dict[str, Ending] = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "gone"}
 
@@ -100,7 +101,7 @@ class Searcher:
 
     def ended(self, trial: TrialRecord) -> None:
         """Take note of a trial's end."""
-        refused = trial.state == "PRUNED" and trial.epochs == 0
+        refused = trial.state == "PRUNED" and (trial.epochs == 0 or GPU_BYTES in trial.constraints)
         self.finished(trial.number, "gone" if refused else STATES[trial.state])
 
     def finished(self, number: int, how: Ending) -> None:

@@ -11,13 +11,11 @@ from hkbench.analysis.predictions import add_predictions
 from hkbench.errors import UsageError
 from hkbench.export.onnx import RejectedError
 from hkbench.export.session import OnnxClassifier
-from hkbench.models.architecture import Architecture
 from hkbench.models.counts import check_precision
 from hkbench.shipping.bundle import Bundle, refuse_other, write_bundle
 from hkbench.shipping.float32 import (
     BOTH_PARTS,
     Shipped,
-    finalist_of,
     kept_network,
     scored_parts,
     ship_float,
@@ -27,6 +25,7 @@ from hkbench.shipping.narrow import narrow_id, ship_narrow
 from hkbench.shipping.parts import Parts, parts_of_run, scoring_threads
 from hkbench.shipping.pick import Figures, figures_of, in_order, nothing_meets, rule_of
 from hkbench.shipping.tune import tune
+from hkbench.shipping.unshipped import CheckpointOf, unshipped
 from hkbench.store.records import DataRecord, ModelRecord, RunRecord
 from hkbench.store.rundir import RunDirectory
 from hkbench.training.loop import EpochResult
@@ -49,6 +48,7 @@ class Request:
     """What to export: a trial by its number, or what a rule picks; in these precisions, into `out`.
 
     `read_test` scores the files on the test part too: the last step of a study, once the choice is made.
+    `checkpoint_of` tells where a trial's checkpoint lies; None if it is in the run directory.
     """
 
     run: Path
@@ -58,6 +58,7 @@ class Request:
     out: Path | None = None
     read_test: bool = False
     tuned: bool = True
+    checkpoint_of: CheckpointOf | None = None
 
     def __post_init__(self) -> None:
         for precision in self.precisions:
@@ -185,28 +186,10 @@ def _of_trial(work: _Export, number: int) -> ModelRecord:
     )
     if found is not None:
         return found
-    trials = {trial.number: trial for trial in work.run.trials()}
-    checkpoint = work.run.path / "checkpoints" / f"{number:05d}.pt"
-    if number not in trials or not checkpoint.is_file():
-        numbers = sorted({each.trial for each in work.run.model_records() if each.trial is not None})
-        models = ", ".join(map(str, numbers))
-        raise UsageError(
-            f"{work.run.path} has nothing to export of trial {number}: neither a model nor a checkpoint. It "
-            f"has models of the trials {models or '(none)'}."
-        )
-    trial = trials[number]
     work.listener.phase("export")
-    architecture = Architecture.model_validate(
-        {name: trial.settings[name] for name in Architecture.model_fields if name in trial.settings}
-    )
-    shipped = ship_float(
-        finalist_of(trial, architecture, checkpoint, work.data),
-        work.parts(trial.image_size),
-        work.run,
-        read=("validation",),
-        costs=work.costs,
-    )
-    return _kept(work, shipped)
+    finalist = unshipped(work.run, number, work.data, work.request.checkpoint_of)
+    parts = work.parts(finalist.architecture.image_size)
+    return _kept(work, ship_float(finalist, parts, work.run, read=("validation",), costs=work.costs))
 
 
 def _kept(work: _Export, shipped: Shipped) -> ModelRecord:

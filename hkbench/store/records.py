@@ -97,6 +97,7 @@ class TrialRecord(Record):
 
     `confirms` is the number of the trial that this one trains again from a fresh seed; None for one of the
     search itself. `failures` says why it was taken up again from its checkpoint, once for each time.
+    `gpu_share` is the part of a GPU that it held last, 1 for a whole one; None where GPUs weren't shared.
     """
 
     number: int
@@ -121,6 +122,7 @@ class TrialRecord(Record):
     constraints: dict[str, float] = Field(default_factory=dict)
     usage: Usage | None = None
     device: str | None = None
+    gpu_share: float | None = None
     precision: str | None = None
     node: str | None = None
     started: str | None = None
@@ -285,3 +287,4 @@ class TelemetryRecord(Record):
     usage: Usage
     node: str | None = None
     device: str | None = None
+    gpu_share: float | None = None

@@ -1,6 +1,6 @@
 """Asking a study what to train next, and telling it what came of it: all that it knows is in its storage."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -195,11 +195,23 @@ class AskTell:
             trial.set_user_attr(REFUSED, True)
         self.tell_pruned(number, values, reason)
 
-    def tell_pruned(self, number: int, values: dict[str, float], reason: str) -> None:
-        """Record a trial that was stopped early, with its last values and why."""
+    def tell_pruned(
+        self,
+        number: int,
+        values: dict[str, float],
+        reason: str,
+        violations: Mapping[str, float] | None = None,
+    ) -> None:
+        """Record a trial that was stopped early, with its last values and why.
+
+        `violations` are those of limits that no value would have kept, such as a device's memory.
+        """
         trial = self._open_trial(number)
         if trial is None:
             return
+        with experimental_parts():
+            for name, violation in (violations or {}).items():
+                trial.set_constraint(name, violation)
         trial.set_user_attr(LAST_VALUES, values)
         trial.set_user_attr(REASON, reason)
         self._tell(number, state=TrialState.PRUNED)

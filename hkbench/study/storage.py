@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from hkbench.errors import UsageError
 from hkbench.store.atomic import write_text
 from hkbench.store.records import Record
-from hkbench.trials.checkpoint_store import OBJECT_STORES, CheckpointStore
+from hkbench.trials.checkpoint_store import OBJECT_STORES, CheckpointStore, with_prefix, within
 from hkbench.trials.patience import Patience
 
 STUDY_FILE = "study.log"
@@ -55,7 +55,7 @@ def places_of(given: Sequence[str]) -> Places:
         elif text.startswith((*POSTGRES, *REDIS)):
             study.append(text)
         elif text.startswith(OBJECT_STORES):
-            checkpoints.append(text.rstrip("/"))
+            checkpoints.append(with_prefix(text))
         elif "://" in text or not text:
             _refuse(text)
         else:
@@ -123,6 +123,16 @@ class RunStorage(Record):
         return chosen
 
     @classmethod
+    def checkpoints_of(cls, run: Path) -> CheckpointStore:
+        """Return where the checkpoints of a run are that is there, whether its study can be reached or not.
+
+        Raises:
+            UsageError: what the run has on record of it can't be read.
+        """
+        recorded = cls._recorded(run / STORAGE_FILE) or cls(name=run.name)
+        return recorded.checkpoint_store(run)
+
+    @classmethod
     def _recorded(cls, path: Path) -> Self | None:
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
@@ -157,7 +167,7 @@ class RunStorage(Record):
         """Return where the checkpoints are: in the run directory, or under the run's name in the storage."""
         if self.checkpoints is None:
             return CheckpointStore.at(run / CHECKPOINTS)
-        return CheckpointStore(where=f"{self.checkpoints}/{self.name}")
+        return CheckpointStore(where=within(self.checkpoints, self.name))
 
     def open(self, run: Path, *, sleep: Callable[[float], None] = time.sleep) -> BaseStorage:
         """Open the study's storage; one that is out of reach is tried again for a while.
@@ -199,6 +209,18 @@ def check_storage(url: str | None) -> None:
     """
     if url is not None and not url.startswith(JOURNAL):
         open_storage(url, Path(STUDY_FILE))
+
+
+def check_places(places: Places, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Reach for the study's storage and for the bucket of the checkpoints, as `check_storage` does.
+
+    Raises:
+        UsageError: a package is missing that it takes, or a URL is none.
+        StorageError: one of them stayed out of reach.
+    """
+    check_storage(places.study)
+    if places.checkpoints is not None and places.checkpoints.startswith(OBJECT_STORES):
+        CheckpointStore(where=places.checkpoints, sleep=sleep).exists(STORAGE_FILE)
 
 
 def _in_file(path: Path) -> BaseStorage:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hkbench.data.render import plain, render_mixed
+from hkbench.training.gpu_memory import free_bytes
 
 RESIDENT_SHARE = 0.5
-"""How much of a GPU's free memory the data may take; the rest is for the network and its activations."""
+"""How much of what is free to a trial the data may take; the rest is for the network and its activations."""
 AHEAD = 2
 
 
@@ -96,17 +97,9 @@ def feed_for(data: TrainingData, device: torch.device, *, with_teacher: bool) ->
     columns = _Columns.of(data, with_teacher=with_teacher)
     if device.type == "cpu":
         return HostFeed(columns)
-    if columns.nbytes <= RESIDENT_SHARE * _free_bytes(device):
+    if columns.nbytes <= RESIDENT_SHARE * free_bytes(device):
         return ResidentFeed(columns, device)
     return StreamedFeed(columns, device)
-
-
-def _free_bytes(device: torch.device) -> int:
-    """Return the memory of a GPU that is free, or that torch holds and doesn't use any more."""
-    if device.type != "cuda":
-        return 0
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(torch.cuda.mem_get_info(device)[0]) + unused
 
 
 @dataclass(frozen=True, kw_only=True)

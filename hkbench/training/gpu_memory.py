@@ -1,5 +1,6 @@
 """A training's part of a GPU's memory: its limit, its peak, and what is said when there is no more."""
 
+import gc
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from hkbench.store.records import Usage
+from hkbench.telemetry.nvml import Gpu, NvmlUnavailableError, cuda_uuid
 
 CONTEXT_BYTES = 768 * 1024**2
 """What CUDA takes for a process beside torch's memory as long as nobody has measured it: rather too much."""
@@ -36,6 +38,7 @@ def limit_memory(device: torch.device, fraction: float) -> None:
     if device.type != "cuda":
         return
     index = _index(device)
+    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(fraction, index)
     torch.cuda.reset_peak_memory_stats(index)
@@ -46,8 +49,62 @@ def peak_reserved_bytes(device: torch.device) -> int | None:
     return int(torch.cuda.max_memory_reserved(_index(device))) if device.type == "cuda" else None
 
 
+def free_bytes(device: torch.device) -> int:
+    """Return what this process may still take of a GPU: what is free, and no more than its limit leaves.
+
+    What torch holds and doesn't use any more counts as free. On a CPU it is 0.
+    """
+    if device.type != "cuda":
+        return 0
+    index = _index(device)
+    reserved, allocated = torch.cuda.memory_reserved(index), torch.cuda.memory_allocated(index)
+    free, total = torch.cuda.mem_get_info(index)
+    limit = int(torch.cuda.get_per_process_memory_fraction(index) * total)
+    return max(0, min(int(free) + reserved, limit) - allocated)
+
+
 def _index(device: torch.device) -> int:
     return torch.cuda.current_device() if device.index is None else device.index
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuMemory:
+    """A GPU's model and memory, and how much of that is held already: by this process, by a desktop."""
+
+    model: str
+    total_bytes: int
+    held_bytes: int
+
+
+def smallest_gpu() -> GpuMemory | None:
+    """Return what all GPUs of this process have: the least memory, of which the most is held. None without.
+
+    What torch holds here and doesn't use any more is given back first.
+    """
+    if not torch.cuda.is_available():
+        return None
+    gc.collect()
+    torch.cuda.empty_cache()
+    indices = range(torch.cuda.device_count())
+    total_bytes = {at: int(torch.cuda.get_device_properties(at).total_memory) for at in indices}
+    smallest = min(indices, key=total_bytes.__getitem__)
+    return GpuMemory(
+        model=torch.cuda.get_device_name(smallest),
+        total_bytes=total_bytes[smallest],
+        held_bytes=max(map(_held_bytes, indices)),
+    )
+
+
+def _held_bytes(index: int) -> int:
+    """Return what is in use of a GPU; asked of torch, which makes a context there, only without NVML."""
+    try:
+        held = Gpu(cuda_uuid(index)).read().device_bytes
+    except NvmlUnavailableError:
+        held = None
+    if held is not None:
+        return held
+    free, total = torch.cuda.mem_get_info(index)
+    return int(total - free)
 
 
 def with_own_peak(usage: Usage, reserved_bytes: int | None) -> Usage:

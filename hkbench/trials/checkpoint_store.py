@@ -47,6 +47,10 @@ class CheckpointStore:
         """Return one of the files by its name."""
         return StoredFile(store=self, name=name) if self.folder is None else self.folder / name
 
+    def of_trial(self, number: int) -> "Path | StoredFile":
+        """Return where a trial keeps its last epoch."""
+        return self.file(f"{number:05d}.pt")
+
     def put(self, name: str, content: bytes | memoryview, check: Check | None = None) -> None:
         """Write a file, in place of one that is there.
 
@@ -81,7 +85,7 @@ class CheckpointStore:
         """
         found = self._patiently(lambda: _unless_missing(lambda: self._read(name)))
         if found is None:
-            raise FileNotFoundError(f"{self.where}/{name} isn't there")
+            raise FileNotFoundError(f"{within(self.where, name)} isn't there")
         return found
 
     def get_file(self, name: str, path: Path) -> None:
@@ -93,7 +97,7 @@ class CheckpointStore:
             return True
 
         if self._patiently(lambda: _unless_missing(copy)) is None:
-            raise FileNotFoundError(f"{self.where}/{name} isn't there")
+            raise FileNotFoundError(f"{within(self.where, name)} isn't there")
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of that name.
@@ -188,7 +192,27 @@ class StoredFile:
         self.store.put(self.name, content, check)
 
     def __str__(self) -> str:
-        return f"{self.store.where}/{self.name}"
+        return within(self.store.where, self.name)
+
+
+def within(where: str, name: str) -> str:
+    """Return the name of what lies within a folder or a prefix; a URL's options stay at its end."""
+    path, mark, options = where.partition("?") if where.startswith(OBJECT_STORES) else (where, "", "")
+    return f"{path}/{name}{mark}{options}"
+
+
+def with_prefix(url: str) -> str:
+    """Return a bucket's URL without a slash at the end of its path.
+
+    Raises:
+        UsageError: the path names nothing within the bucket.
+    """
+    path, mark, options = url.partition("?")
+    path = path.rstrip("/")
+    if "/" not in path.split("://", 1)[1]:
+        whole = within(path + mark + options, "hkbench")
+        raise UsageError(f"--storage {url} needs a prefix within the bucket, such as {whole}.")
+    return path + mark + options
 
 
 def _unless_missing(call: Callable[[], T]) -> T | None:
@@ -210,9 +234,7 @@ def filesystem_of(url: str) -> tuple[Any, str]:
     from pyarrow.fs import FileSystem  # most workers have a folder, and are spared the memory
 
     try:
-        filesystem, path = FileSystem.from_uri(url)
+        filesystem, path = FileSystem.from_uri(with_prefix(url))
     except (ArrowException, ValueError) as error:
         raise UsageError(f"--storage {url} can't be used: {str(error).splitlines()[0]}.") from error
-    if "/" not in path.strip("/"):
-        raise UsageError(f"--storage {url} needs a prefix within the bucket, such as {url}/hkbench.")
-    return filesystem, path.rstrip("/")
+    return filesystem, path

@@ -1,13 +1,16 @@
 """What a failed trial failed of, and whether to try it again."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any, Self
 
 MEMORY_RETRIES = 1
 """Memory that ran short once may have been a neighbour's doing; twice, it is the trial's."""
+GPU_BYTES = "gpu_bytes"
+"""Under what name a trial that a whole GPU doesn't hold breaks a limit: by the bytes that it asked for."""
 ALIKE = 5
 """So many trials that fail for the same reason, with none that did not, end a search: the next will too."""
 CGROUP_EVENTS, HOST_EVENTS = Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat")
@@ -31,18 +34,36 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why an attempt at a trial ended, in words for the record too."""
+    """Why an attempt at a trial ended, in words for the record too.
+
+    Of one that ran out of a GPU's memory: the bytes that it asked for at last, and what other processes
+    held meanwhile, each None where that isn't known.
+    """
 
     cause: Cause
     reason: str
+    asked_bytes: int | None = None
+    others_bytes: int | None = None
+
+    @classmethod
+    def reported(cls, report: Mapping[str, Any]) -> Self:
+        """Return what a worker has reported of a trial that can't go on."""
+        return cls(
+            cause=Cause(report["cause"]),
+            reason=str(report["failed"]),
+            asked_bytes=report.get("oom_asked_bytes"),
+            others_bytes=report.get("oom_others_bytes"),
+        )
 
 
 def retries(failure: Failure, earlier: Sequence[str], most: int) -> bool:
     """Whether a trial is tried again from its checkpoint, after the causes of `earlier` attempts.
 
-    At most `most` times in all; an exception that would come again is not, and memory once.
+    At most `most` times in all; an exception that would come again is not, and memory once. That a share of
+    a GPU was too small is no fault of the trial's, and doesn't count.
     """
-    if failure.cause in (Cause.ERROR, Cause.GPU_MEMORY, Cause.NO_ROOM) or len(earlier) >= most:
+    counted = sum(cause != Cause.GPU_MEMORY for cause in earlier)
+    if failure.cause in (Cause.ERROR, Cause.GPU_MEMORY, Cause.NO_ROOM) or counted >= most:
         return False
     return failure.cause != Cause.MEMORY or earlier.count(Cause.MEMORY) < MEMORY_RETRIES
 

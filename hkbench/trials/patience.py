@@ -25,12 +25,18 @@ class Patience:
     """Calls what reads or writes the study and its records, again and again where that may help."""
 
     def __init__(
-        self, where: str, *, mend: Callable[[], None], sleep: Callable[[float], None] = time.sleep
+        self,
+        where: str,
+        *,
+        mend: Callable[[], None],
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`where` names the storage in the error; `mend` is called before each new try."""
         self._where = where
         self._mend = mend
         self._sleep = sleep
+        self._clock = clock
         self.retried = 0
 
     def __call__(self, call: Callable[[], T]) -> T:
@@ -40,6 +46,7 @@ class Patience:
             OSError: the disk is full, which waiting doesn't mend.
             StorageError: it was out of reach to the end.
         """
+        began = self._clock()
         for wait_s in (*WAITS_S, None):
             try:
                 return call()
@@ -47,18 +54,28 @@ class Patience:
                 if isinstance(error, OSError) and error.errno in FULL:
                     raise
                 if wait_s is None:
-                    raise StorageError(
-                        f"{self._where} can't be reached: {error}. Nothing that was recorded is lost: "
-                        "once it is there again, go on with the same command and --resume."
-                    ) from error
-                log.warning("%s can't be reached (%s); another try in %g s", self._where, error, wait_s)
+                    raise self._given_up(error, self._clock() - began) from error
+                log.warning("%s can't be reached (%s); another try in %g s", self._where, _why(error), wait_s)
                 self.retried += 1
                 self._sleep(wait_s)
                 self._mended()
         raise AssertionError
+
+    def _given_up(self, error: Exception, seconds: float) -> StorageError:
+        return StorageError(
+            f"{self._where} can't be reached: {_why(error)}. It was tried {len(WAITS_S) + 1} times "
+            f"in {seconds:.0f} s. Nothing that was recorded is lost: once it is there again, give the same "
+            "command, with --resume if a search was under way."
+        )
 
     def _mended(self) -> None:
         try:
             self._mend()
         except OSError as error:
             log.debug("could not mend %s: %s", self._where, error)
+
+
+def _why(error: Exception) -> str:
+    """Return what an error says in a line; Optuna's own words for any failed commit blame the data."""
+    said = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+    return (str(said).splitlines() or [type(said).__name__])[0].strip().rstrip(".")

@@ -21,6 +21,7 @@ from hkbench.telemetry.nvml import cuda_uuid
 from hkbench.telemetry.sampler import Sampler
 from hkbench.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from hkbench.training.forward import classifier_of
+from hkbench.training.gpu_memory import out_of_memory_of, peak_reserved_bytes, with_own_peak
 from hkbench.training.loop import EpochResult, Training
 from hkbench.trials.arrival import Origin
 from hkbench.trials.checkpoint_store import CheckpointStore, StoredFile
@@ -129,6 +130,8 @@ class TrialRun:
             if thawing:
                 results = [self._had_before(result) for result in results]
         except (DamagedCheckpointError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            if out_of_memory_of(error) is not None:  # the checkpoint is whole
+                raise
             log.warning("trial %d begins anew: %s", self._number, error)
             return self.build(data), []
         return training, results
@@ -172,7 +175,8 @@ class TrialRun:
         return Training(network, data.for_network(network, device, self._job.threads), config, device)
 
     def _result(self, epoch: EpochResult, sampler: Sampler, precision: str) -> dict[str, Any]:
-        usage = sampler.lap().model_dump(exclude={"schema_version"})
+        own = with_own_peak(sampler.lap(), peak_reserved_bytes(torch.device(self._job.device)))
+        usage = own.model_dump(exclude={"schema_version"})
         return {
             "number": self._number,
             "epoch": epoch.epoch,
@@ -199,7 +203,11 @@ def _uuid(device: torch.device) -> str | None:
 
 def failure_of(error: Exception) -> dict[str, Any]:
     """Return what a trial that can't go on reports: why, and of which kind the cause is."""
-    return {"failed": _reason(error), "cause": cause_of(error)}
+    report = {"failed": _reason(error), "cause": cause_of(error)}
+    memory = out_of_memory_of(error)
+    if memory is None:
+        return report
+    return {**report, "oom_asked_bytes": memory.asked_bytes, "oom_others_bytes": memory.others_bytes}
 
 
 def cause_of(error: Exception) -> Cause:
@@ -207,7 +215,7 @@ def cause_of(error: Exception) -> Cause:
     cause = error.__cause__ if isinstance(error, HkbenchError) and error.__cause__ is not None else error
     if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError | PermissionError):
         return Cause.NO_ROOM if cause.errno in (errno.ENOSPC, errno.EDQUOT) else Cause.STORAGE
-    if isinstance(cause, torch.OutOfMemoryError):
+    if out_of_memory_of(error) is not None:
         return Cause.GPU_MEMORY
     if isinstance(cause, MemoryError) or (isinstance(cause, RuntimeError) and HOST_MEMORY in str(cause)):
         return Cause.MEMORY

@@ -137,11 +137,14 @@ def test_the_bytes_of_the_pictures_are_those_that_a_feed_keeps() -> None:
 @pytest.mark.parametrize(("cores", "most"), [(0, 1), (1, 1), (2, 2), (5, 4), (7, 6), (64, 8)])
 def test_no_more_trials_share_a_device_than_it_has_cores(cores: int, most: int) -> None:
     found = probed(packing(device_gib=80, cores=cores))
-    share = found.share_of(trial())
-    assert found.most_at_once == most
-    assert share == RAY_UNITS // most / RAY_UNITS
-    assert found.threads_of(share) * most <= max(1, cores)
-    assert found.threads_of(1.0) == max(1, cores)
+    assert found.least_share == found.share_of(trial()) == RAY_UNITS // most / RAY_UNITS
+
+
+def test_what_others_hold_of_a_device_is_not_shared_out() -> None:
+    found = GpuPacking(device_bytes=16 * GIB, cores_per_gpu=8, data_bytes={}, held_bytes=4 * GIB)
+    assert found.allowed_bytes(0.5) == packing(device_gib=12).allowed_bytes(0.5)
+    assert found.memory_fraction(0.5) == found.allowed_bytes(0.5) / (16 * GIB)  # torch counts from the whole
+    assert found.memory_fraction(1.0) == 1.0
 
 
 def test_shares_fill_a_device_as_ray_counts() -> None:

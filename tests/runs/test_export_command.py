@@ -18,6 +18,7 @@ from hkbench.shipping.card import model_card
 from hkbench.store.digest import sha256_of
 from hkbench.store.records import BenchmarkRecord
 from hkbench.store.rundir import RunDirectory
+from hkbench.study.storage import STORAGE_FILE, RunStorage
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,20 @@ def test_a_trial_that_was_not_exported_is_from_its_checkpoint(run, monkeypatch, 
     after = record_of(run, "trial-000")
     assert after.sha256 == before.sha256
     assert (run.path / "export" / "trial-000" / "model.fp32.onnx").is_file()
+
+
+def test_a_checkpoint_that_lies_elsewhere_is_fetched(run, monkeypatch, capfd):
+    before = record_of(run, "trial-000")
+    shutil.rmtree(run.models)
+    shared = run.path.parent / "shared"
+    elsewhere = RunStorage(checkpoints=str(shared), name="shop-1")
+    (run.path / STORAGE_FILE).write_text(elsewhere.model_dump_json())
+    assert typed(monkeypatch, "export", run.path, "--trial", 0) == 2
+    (said,) = (line for line in capfd.readouterr().err.splitlines() if line.startswith("error: "))
+    assert f"no checkpoint {shared}/shop-1/00000.pt" in said
+    shutil.move(run.path / "checkpoints", shared / "shop-1")
+    assert typed(monkeypatch, "export", run.path, "--trial", 0) == 0, capfd.readouterr().err
+    assert record_of(run, "trial-000").sha256 == before.sha256
 
 
 def test_a_dry_run_says_what_would_be_done(run, monkeypatch, capfd):

@@ -1,23 +1,30 @@
 """Where studies and checkpoints are kept: what `--storage` names, and what happens when it isn't there."""
 
 import errno
-import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import fsspec
 import pytest
 from optuna import create_study
 from optuna.exceptions import StorageInternalError
-from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 from pyarrow.fs import FSSpecHandler, PyFileSystem
+from search_fakes import Heard, fake_costs, result_of, tiny_plan
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
+from hkbench.driver.session import SearchSession
 from hkbench.errors import UsageError
+from hkbench.store.rundir import RunDirectory
 from hkbench.study import storage
+from hkbench.study.ask_tell import AskTell
 from hkbench.study.storage import (
     STORAGE_FILE,
     Places,
     RunStorage,
     Translating,
+    check_places,
     command_without_passwords,
     in_database,
     open_storage,
@@ -26,7 +33,7 @@ from hkbench.study.storage import (
 )
 from hkbench.trials import checkpoint_store
 from hkbench.trials.checkpoint_store import CheckpointStore
-from hkbench.trials.patience import WAITS_S, StorageError
+from hkbench.trials.patience import WAITS_S, Patience, StorageError
 
 SECRET = "postgresql://me:secret@host/hkbench"
 
@@ -48,6 +55,25 @@ def test_the_form_of_a_name_says_what_it_is_for(tmp_path, monkeypatch):
     assert places_of([]) == places_of(())
 
 
+def test_a_store_of_one_s_own_keeps_its_options(tmp_path):
+    url = "s3://bucket/prefix/?endpoint_override=host:9000&scheme=http"
+    stored = RunStorage.of(tmp_path, "thesis", places_of([url]))
+    found = stored.checkpoint_store(tmp_path)
+    assert found.where == f"s3://bucket/prefix/{stored.name}?endpoint_override=host:9000&scheme=http"
+    assert str(found.of_trial(3)).startswith(f"s3://bucket/prefix/{stored.name}/00003.pt?")
+    assert checkpoint_store.filesystem_of(found.where)[1] == f"bucket/prefix/{stored.name}"
+
+
+def test_a_bucket_out_of_reach_is_known_before_anything_is_done(monkeypatch):
+    def refuse(url):
+        raise PermissionError("access denied")
+
+    monkeypatch.setattr(checkpoint_store, "filesystem_of", refuse)
+    with pytest.raises(StorageError, match="s3://bucket/prefix can't be reached: access denied"):
+        check_places(places_of(["s3://bucket/prefix"]), sleep=Slept())
+    check_places(places_of(["/nowhere", "journal:/nowhere/study.log"]))
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -55,6 +81,8 @@ def test_the_form_of_a_name_says_what_it_is_for(tmp_path, monkeypatch):
         (["mysql://me:secret@host/a"], r"found 'mysql://me:\*\*\*@host/a'"),
         (["ftp://host/a"], "postgresql://"),
         ([""], "found ''"),
+        (["s3://bucket"], "such as s3://bucket/hkbench"),
+        (["gs://bucket/?a=b"], r"such as gs://bucket/hkbench\?a=b"),
         (["/a", "s3://bucket/a"], "two places for checkpoints: /a and s3://bucket/a"),
         ([SECRET, "redis://host"], r"two places for the study: postgresql://me:\*\*\*@host/hkbench"),
     ],
@@ -166,33 +194,222 @@ def test_a_database_that_cannot_be_opened_says_so_as_optuna_does(tmp_path):
         in_database(f"sqlite:///{tmp_path}/nowhere/study.db")
 
 
-class FakeRedis(BaseJournalBackend):
-    """A journal in memory that fails while it is told to."""
+def test_postgresql_is_asked_through_psycopg_and_not_for_ever(monkeypatch):
+    opened = []
+    monkeypatch.setattr(storage, "find_spec", lambda name: name == "psycopg")
+    monkeypatch.setattr(
+        "optuna.storages.RDBStorage", lambda url, engine_kwargs: opened.append((url, engine_kwargs))
+    )
+    for url in (SECRET, SECRET.replace("postgresql", "postgres")):
+        in_database(url)
+    assert opened[0] == opened[1]
+    url, options = opened[0]
+    assert url == "postgresql+psycopg://me:secret@host/hkbench"
+    assert options["connect_args"] == {"connect_timeout": storage.CONNECT_WITHIN_S}
+    assert options["pool_pre_ping"]  # a connection that the server has closed is opened again
 
-    def __init__(self):
-        self.logs, self.broken = [], False
 
-    def read_logs(self, log_number_from):
-        for entry in self.logs[log_number_from:]:
-            if self.broken:
-                raise LookupError("connection lost")
-            yield json.loads(entry)
+class RedisError(Exception):
+    """What the package redis raises where the server is gone."""
 
-    def append_logs(self, logs):
+
+class RedisServer(dict):
+    """A Redis server and a client of it, as far as Optuna's journal asks."""
+
+    broken = False
+
+    def from_url(self, url):
+        return self
+
+    def _answer(self):
         if self.broken:
-            raise LookupError("connection lost")
-        self.logs += map(json.dumps, logs)
+            raise RedisError("Connection refused")
+
+    def get(self, key):
+        self._answer()
+        return dict.get(self, key)
+
+    def setnx(self, key, value):
+        self._answer()
+        self.setdefault(key, value)
+
+    def eval(self, script, keys, prefix, log):
+        self._answer()
+        assert "incr" in script
+        self[f"{prefix}:log_number"] += 1
+        self[f"{prefix}:log:{self[f'{prefix}:log_number']}"] = log
 
 
-def test_a_lost_connection_is_told_as_optuna_tells_it():
-    backend = FakeRedis()
-    study = create_study(storage=JournalStorage(Translating(backend, (LookupError,))))
-    backend.broken = True
-    with pytest.raises(StorageInternalError, match="connection lost"):
-        study.ask()
-    backend.logs.append(backend.logs[-1])
-    with pytest.raises(StorageInternalError, match="connection lost"):
-        list(Translating(backend, (LookupError,)).read_logs(0))
+class Kept:
+    """A place for a study, out of reach while it is `broken`."""
+
+    def __init__(self, url):
+        self.places = Places(study=url)
+        self.broken = False
+
+
+class InFile(Kept):
+    why = "No such file or directory"
+
+    def __init__(self, folder, monkeypatch):
+        super().__init__(f"journal:{folder}/mount/study.log")
+        self._mount = folder / "mount"
+
+    def __setattr__(self, name, value):
+        if name == "broken" and value:
+            self._mount.rename(self._mount.with_name("unmounted"))
+        elif name == "broken" and getattr(self, "broken", False):
+            self._mount.with_name("unmounted").rename(self._mount)
+        super().__setattr__(name, value)
+
+
+class InPostgres(Kept):
+    """SQLite in PostgreSQL's place, behind Optuna's own storage."""
+
+    why = "server closed the connection"
+
+    def __init__(self, folder, monkeypatch):
+        super().__init__(SECRET)
+        self._file = folder / "study.db"
+        monkeypatch.setattr(storage, "in_database", self._opened)
+
+    def _opened(self, url):
+        assert url == SECRET
+        if self.broken:
+            raise StorageInternalError("no route to host")
+        opened = in_database(f"sqlite:///{self._file}")
+        event.listen(opened.engine, "before_cursor_execute", self._refuse)
+        return opened
+
+    def _refuse(self, *about):
+        if self.broken:
+            raise OperationalError("SELECT", {}, Exception("server closed the connection"))
+
+
+class InRedis(Kept):
+    why = "Connection refused"
+
+    def __init__(self, folder, monkeypatch):
+        self._server = RedisServer()
+        super().__init__("redis://host:6379/0")
+        package = SimpleNamespace(Redis=self._server)
+        monkeypatch.setattr(storage, "find_spec", lambda name: name == "redis")
+        monkeypatch.setattr(storage, "import_module", lambda name: SimpleNamespace(RedisError=RedisError))
+        monkeypatch.setattr("optuna.storages.journal._redis.redis", package, raising=False)
+        monkeypatch.setattr("optuna.storages.journal._redis._imports", SimpleNamespace(check=lambda: None))
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        self._server.broken = getattr(self, "broken", False)
+
+
+@pytest.fixture(params=[InFile, InPostgres, InRedis])
+def kept(request, tmp_path, monkeypatch):
+    return request.param(tmp_path, monkeypatch)
+
+
+def searching(run, kept, slept):
+    """Begin or go on with a search whose study is kept there; return (session, study)."""
+    plan = replace(tiny_plan(run.path.parent), out=run.path)
+    stored = RunStorage.of(run.path, "tiny", kept.places)
+    study = AskTell.at(stored, run.path, plan.space, 0)
+    return SearchSession(plan, study, run, fake_costs, Heard(), sleep=slept), study
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Return two run directories of one name."""
+    found = [RunDirectory(tmp_path / each / "run") for each in "ab"]
+    for run in found:
+        run.path.mkdir(parents=True)
+    return found
+
+
+def test_a_name_in_use_is_never_taken_over(kept, runs):
+    first, second = runs
+    session, _ = searching(first, kept, Slept())
+    assert session.next_trial().number == 0
+    if isinstance(kept, InFile):  # a journal is one run's: said before anything is written to it
+        with pytest.raises(UsageError, match="another run's study"):
+            searching(second, kept, Slept())
+        return
+    other, study = searching(second, kept, Slept())
+    assert (other.next_trial().number, len(study.running())) == (0, 1)
+    _, study = searching(first, kept, Slept())
+    assert [asked.number for asked in study.running()] == [0]
+
+
+def test_a_study_out_of_reach_is_waited_for_then_the_search_stops_and_loses_nothing(kept, runs):
+    run, slept = runs[0], Slept()
+    session, _ = searching(run, kept, slept)
+    first, second = session.next_trial().number, session.next_trial().number
+    session.on_epoch(result_of(first, 1))
+    session.on_epoch(result_of(second, 1))
+    kept.broken = True
+    with pytest.raises(StorageError, match="Nothing that was recorded is lost") as stopped:
+        session.on_end(first, result_of(first, 2, accuracy=0.7))
+    assert slept == list(WAITS_S)
+    assert kept.why in str(stopped.value)
+    kept.broken = False
+    session, study = searching(run, kept, slept)
+    assert [(trial.number, trial.state) for trial in run.trials()] == [(first, "COMPLETE")]
+    again = session.next_trial()
+    assert (again.number, again.recorded_epochs) == (second, 1)
+    assert [asked.number for asked in study.running()] == [second]
+    session.on_end(second, result_of(second, 2))
+    assert session.next_trial().number not in (first, second)
+
+
+def test_a_study_that_is_back_in_time_is_gone_on_with(kept, runs):
+    def come_back(seconds):
+        kept.broken = False
+
+    session, study = searching(runs[0], kept, come_back)
+    first = session.next_trial().number
+    kept.broken = True
+    session.on_end(first, result_of(first, 2))
+    assert not kept.broken
+    assert study.running() == []
+    kept.broken = True
+    assert session.next_trial() is not None
+
+
+def test_a_connection_that_is_lost_between_two_entries_is_told_as_optuna_tells_it():
+    class Backend(BaseJournalBackend):
+        def read_logs(self, log_number_from):
+            yield {}
+            raise RedisError("Connection reset")
+
+        def append_logs(self, logs):
+            raise AssertionError
+
+    with pytest.raises(StorageInternalError, match="Connection reset"):
+        Translating(Backend(), (RedisError,)).read_logs(0)
+
+
+def test_what_is_given_up_says_how_long_it_was_tried():
+    now = [100.0]
+
+    def wait(seconds):
+        now[0] += seconds
+
+    def refuse():
+        now[0] += 10  # until the connection times out
+        raise OSError(errno.ETIMEDOUT, "timed out")
+
+    patiently = Patience("redis://host", mend=lambda: None, sleep=wait, clock=lambda: now[0])
+    with pytest.raises(
+        StorageError, match=r"redis://host can't be reached: .*timed out\. It was tried 7 times in 100 s"
+    ):
+        patiently(refuse)
+
+
+def test_a_run_tells_where_its_checkpoints_are_without_its_password(tmp_path):
+    stored = RunStorage.of(tmp_path / "run", "thesis", Places(study=SECRET, checkpoints="/shared"))
+    found = RunStorage.checkpoints_of(tmp_path / "run").of_trial(7)
+    assert str(found) == f"/shared/{stored.name}/00007.pt"
+    own = RunStorage.checkpoints_of(tmp_path / "other").of_trial(7)
+    assert own == tmp_path / "other" / "checkpoints" / "00007.pt"
 
 
 @pytest.fixture
@@ -322,4 +539,4 @@ def test_a_url_that_is_none_is_refused():
     with pytest.raises(UsageError, match="needs a prefix within the bucket"):
         checkpoint_store.filesystem_of("s3://bucket?region=eu-west-1")
     with pytest.raises(UsageError, match="can't be used"):
-        checkpoint_store.filesystem_of("s3://[")
+        checkpoint_store.filesystem_of("s3://[/a")

@@ -94,6 +94,14 @@ def test_without_a_teacher_no_logits_are_fetched(made):
     assert epoch_of(feed_for(data, CPU, with_teacher=False), data)[0].teacher_logits is None
 
 
+def test_data_that_takes_more_than_half_of_what_is_free_to_a_trial_streams(made, monkeypatch):
+    data, _ = made
+    device, least = torch.device("meta"), 2 * columns(data).nbytes
+    for free, kind in ((least, ResidentFeed), (least - 2, StreamedFeed)):
+        monkeypatch.setattr("hkbench.training.feed.free_bytes", lambda device, free=free: free)
+        assert type(feed_for(data, device, with_teacher=True)) is kind
+
+
 def test_a_streamed_epoch_can_be_left_early(made):
     data, _ = made
     feed = StreamedFeed(columns(data), CPU)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,13 +14,17 @@ import torch
 from hkbench.models.architecture import Architecture
 from hkbench.models.build import build
 from hkbench.store.records import Usage
+from hkbench.telemetry.nvml import NvmlUnavailableError
 from hkbench.training.gpu_memory import (
     CONTEXT_BYTES,
+    GpuMemory,
     OutOfMemory,
+    free_bytes,
     limit_memory,
     out_of_memory_of,
     peak_reserved_bytes,
     reserved_peak,
+    smallest_gpu,
     with_own_peak,
 )
 from hkbench.training.memory_model import STATES, MemoryModel, weight_copies
@@ -267,6 +272,64 @@ def test_a_limit_is_set_once_what_was_there_is_given_back(
         ("reset_peak_memory_stats", index),
     ]
     assert peak_reserved_bytes(torch.device(device)) == {3: 77, 1: 11}[index]
+
+
+@pytest.mark.parametrize(
+    ("free_gib", "fraction", "left_gib"),
+    [(10, 1.0, 11), (10, 0.25, 2), (1, 0.25, 2), (0, 0.25, 1), (10, 0.1, 0)],  # of 16, 3 held, 2 of them used
+)
+def test_what_is_free_to_a_process_is_bounded_by_its_limit(
+    free_gib: int, fraction: float, left_gib: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {
+        "memory_reserved": 3 * GIB,
+        "memory_allocated": 2 * GIB,
+        "mem_get_info": (free_gib * GIB, 16 * GIB),
+        "get_per_process_memory_fraction": fraction,
+    }
+    for name, value in known.items():
+        monkeypatch.setattr(torch.cuda, name, lambda index, value=value: value)
+    assert free_bytes(torch.device("cuda:1")) == left_gib * GIB
+    assert free_bytes(torch.device("cpu")) == 0
+
+
+def fake_gpus(monkeypatch: pytest.MonkeyPatch, total_gib: list[int], held_gib: list[int | None]) -> None:
+    """Stand in for torch's view of some GPUs, and NVML's where it tells what is held."""
+    FakeCuda(monkeypatch)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(total_gib))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(total_gib))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"model {index}")
+    monkeypatch.setattr(
+        torch.cuda,
+        "get_device_properties",
+        lambda index: SimpleNamespace(total_memory=total_gib[index] * GIB, uuid=index),
+    )
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (5 * GIB, total_gib[index] * GIB))
+
+    def gpu(uuid: str) -> Any:
+        held = held_gib[int(uuid.removeprefix("GPU-"))]
+        if held is None:
+            raise NvmlUnavailableError("no driver")
+        return SimpleNamespace(read=lambda: SimpleNamespace(device_bytes=held * GIB))
+
+    monkeypatch.setattr("hkbench.training.gpu_memory.Gpu", gpu)
+
+
+def test_all_gpus_are_taken_like_the_smallest_of_which_the_most_is_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake_gpus(monkeypatch, [16, 8, 24], [2, 1, 3])
+    assert smallest_gpu() == GpuMemory(model="model 1", total_bytes=8 * GIB, held_bytes=3 * GIB)
+
+
+def test_without_nvml_torch_says_what_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_gpus(monkeypatch, [16], [None])
+    assert smallest_gpu() == GpuMemory(model="model 0", total_bytes=16 * GIB, held_bytes=11 * GIB)
+
+
+def test_without_gpus_there_is_no_smallest(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_gpus(monkeypatch, [], [])
+    assert smallest_gpu() is None
 
 
 def test_a_cpu_has_no_limit_and_no_peak(monkeypatch: pytest.MonkeyPatch) -> None:

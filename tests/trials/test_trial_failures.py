@@ -19,7 +19,7 @@ from hkbench.trials.failures import (
     retries,
 )
 from hkbench.trials.patience import WAITS_S, Patience, StorageError
-from hkbench.trials.trial import cause_of
+from hkbench.trials.trial import cause_of, failure_of
 
 
 def failed(cause):
@@ -37,6 +37,11 @@ def test_what_may_not_come_again_is_tried_again_as_often_as_asked(cause):
 @pytest.mark.parametrize("cause", [Cause.ERROR, Cause.GPU_MEMORY, Cause.NO_ROOM])
 def test_what_would_come_again_is_not(cause):
     assert not retries(failed(cause), [], 2)
+
+
+def test_a_share_that_was_too_small_is_no_attempt():
+    assert retries(failed(Cause.WORKER), [Cause.GPU_MEMORY] * 5 + [Cause.NODE], 2)
+    assert not retries(failed(Cause.WORKER), [Cause.GPU_MEMORY] * 5 + [Cause.NODE, Cause.HANG], 2)
 
 
 def test_memory_is_tried_again_once():
@@ -64,6 +69,29 @@ def test_exceptions_by_whether_they_would_come_again(error, cause):
     wrapped = HkbenchError("wrapped")
     wrapped.__cause__ = error
     assert cause_of(wrapped) == cause
+
+
+FULL = """CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 16.00 GiB of which
+1.00 GiB is free. Including non-PyTorch memory, this process has 3.00 GiB memory in use. Of the allocated
+memory 2.00 GiB is allocated by PyTorch, and 128.00 MiB is reserved by PyTorch but unallocated."""
+
+
+def test_a_gpu_that_is_full_is_reported_with_what_was_asked_for_and_what_others_held():
+    report = failure_of(torch.OutOfMemoryError(FULL))
+    failure = Failure.reported(report)
+    assert failure.cause == Cause.GPU_MEMORY
+    assert (failure.asked_bytes, failure.others_bytes) == (2 * 1024**3, 12 * 1024**3)
+    assert failure.reason.startswith("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.")
+    unknown = Failure.reported(
+        failure_of(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"))
+    )
+    assert (unknown.cause, unknown.asked_bytes, unknown.others_bytes) == (Cause.GPU_MEMORY, None, None)
+
+
+def test_other_failures_say_nothing_of_a_gpu():
+    report = failure_of(KeyError("width"))
+    assert set(report) == {"failed", "cause"}
+    assert Failure.reported(report) == Failure(cause=Cause.ERROR, reason="KeyError: 'width'")
 
 
 DIED = "ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task."
