@@ -103,6 +103,10 @@ def search(
             "postgresql://… or redis://…; may be given twice."
         ),
     ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(help="Log trials elsewhere too: tensorboard or mlflow; may be given twice."),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A first look in under two minutes.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done.")] = False,
@@ -113,46 +117,38 @@ def search(
     Example: hkbench search --space distill --data pictures/ --budget 30m --out results/shop
     """
     # What trains is imported when it is needed: torch and Ray take seconds, and --help has none to give.
-    from hkbench.driver import plan as plans
-    from hkbench.driver.budget import parse_duration
-    from hkbench.runs.extend import asked_for
-    from hkbench.spaces.file import load_space
-    from hkbench.study.storage import command_without_passwords, places_of
+    from hkbench.runs.planning import planned
+    from hkbench.study.storage import command_without_passwords
 
-    overrides = set_keys(set_key or [])
-    if epochs is not None:
-        overrides["schedule.max_epochs"] = str(epochs)
-    teacher_folder = plans.folder_of(teacher)
-    if teacher is not None and teacher_folder is None:
-        overrides["teacher.model"] = teacher
-    loaded = load_space(space, (plans.QUICK if quick else {}) | overrides)
-    plans.check_device(device)
-    plan = plans.SearchPlan(
-        space=loaded,
-        teacher_folder=teacher_folder,
-        costs=costs,
-        out=out_folder or plans.default_run(f"{loaded.name}-quick" if quick else loaded.name, resume=resume),
-        data=data,
+    plan = planned(
+        space,
+        data,
+        out=out_folder,
+        overrides=set_keys(set_key or []),
+        trials=trials,
+        epochs=epochs,
+        budget=budget,
+        sampler=sampler,
         group_by=group_by,
         split=split,
         seed=seed,
-        pictures=train_pictures,
-        views=views or (plans.QUICK_VIEWS if quick else None),
+        views=views,
+        train_pictures=train_pictures,
         confirm=confirm,
         confirm_seeds=confirm_seeds,
-        concurrency=max_concurrent,
-        threads=plans.threads_beside(max_concurrent, device) if max_concurrent else 1,
-        max_failures=max_failures,
-        epoch_limit_s=parse_duration(epoch_limit) if epoch_limit is not None else None,
         device=device,
-        gpu_share=1.0 if device == "cuda" else 0.0,
+        teacher=teacher,
+        costs=costs,
+        max_concurrent=max_concurrent,
+        max_failures=max_failures,
+        epoch_limit=epoch_limit,
         address=address,
-        storage=places_of(storage or []),
-        resume=resume,
+        storage=storage or (),
+        logs=log or (),
         quick=quick,
+        resume=resume,
         command=("hkbench", *command_without_passwords(sys.argv[1:])),
     )
-    plan = asked_for(plan, trials=trials, budget=budget, sampler=sampler)
     run_plan(plan, dry_run=dry_run, json_=json_)
 
 

@@ -18,6 +18,8 @@ from hkbench.training.teacher import TeacherRecipe
 
 QUICK = {"schedule.trials": "4", "schedule.max_epochs": "2"}
 """What `--quick` sets in a space, unless a flag says otherwise."""
+LOGS = {"tensorboard": "tensorboard", "mlflow": "mlflow.db"}
+"""What `--log` takes → what it is called in the run directory."""
 QUICK_VIEWS = 1
 QUICK_TRAIN_PICTURES = 2000
 QUICK_TEACHER_EPOCHS = 2
@@ -33,6 +35,7 @@ class SearchPlan:
     `pictures` cuts the train part down to so many. A trial that loses its worker is taken up again up to
     `max_failures` times; one epoch may take `epoch_limit_s`, None for what is learned from others.
     The `confirm` best trials of the frontier are trained again from `confirm_seeds` fresh seeds each.
+    `logs` names where else trials are logged, of `LOGS`.
     `teacher_folder` is a teacher that is there, in place of the space's own; `costs` a file of what wrong
     answers cost.
     """
@@ -63,12 +66,16 @@ class SearchPlan:
     quick: bool = False
     address: str | None = None
     storage: Places = field(default_factory=Places)
+    logs: tuple[str, ...] = ()
     resume: bool = False
     command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.split not in SCHEMES:
             raise unknown("split scheme", self.split, SCHEMES)
+        for name in self.logs:
+            if name not in LOGS:
+                raise unknown("log", name, LOGS)
         if self.teacher_folder is not None and self.space.more_teachers:
             raise UsageError("A teacher's folder can't be joined by the space's more_teachers.")
         if self.teacher_folder is not None and not self.space.may_need_teacher():

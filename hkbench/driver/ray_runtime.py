@@ -4,21 +4,27 @@ import atexit
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psutil
 import ray
+from filelock import FileLock, Timeout
 from ray.exceptions import RayError
 
 from hkbench.config import usable_cores
 from hkbench.driver.plan import SearchPlan
 from hkbench.errors import HkbenchError, UsageError
 
+PREFIX, LOCK = "hkbench-", "driver.lock"
+"""How the folders of Ray's own files begin, and what a driver holds in its own as long as it lives."""
 OBJECT_STORE_BYTES = 256 * 1024**2
 ANSWER_WITHIN_S = 5.0
 GONE_WITHIN_S = 5.0
@@ -75,6 +81,15 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
+def _remove_orphans(folders: Path) -> None:
+    """Remove the folders of searches that were killed: nobody holds their lock."""
+    for folder in folders.glob(f"{PREFIX}*"):
+        with suppress(Timeout, OSError):
+            if (folder / LOCK).is_file():
+                with FileLock(folder / LOCK, timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def ray_runtime(plan: SearchPlan) -> Iterator[Runtime]:
     """Start Ray on this machine, or join the cluster at the plan's address, for as long as it takes.
@@ -91,11 +106,18 @@ def ray_runtime(plan: SearchPlan) -> Iterator[Runtime]:
     others = _children()
 
     def as_before() -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number, handler in handlers.items():  # Ray's own would end the process without a word
             signal.signal(number, handler)
 
     runtime = Runtime(())
-    with tempfile.TemporaryDirectory(prefix="hkbench-", dir=short, ignore_cleanup_errors=True) as folder:
+    folders = short or tempfile.gettempdir()
+    _remove_orphans(Path(folders))
+    with (
+        tempfile.TemporaryDirectory(prefix=PREFIX, dir=folders, ignore_cleanup_errors=True) as folder,
+        FileLock(Path(folder) / LOCK),
+    ):
         try:
             if plan.address:
                 _join(plan.address)

@@ -6,13 +6,11 @@ search is resumed by a new run over the same study.
 
 import logging
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, Self
 
 import ray
@@ -23,11 +21,13 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from hkbench.driver.logs import callbacks_of
 from hkbench.driver.placing import placing_of
 from hkbench.driver.plan import SearchPlan
-from hkbench.driver.ray_runtime import STOPPING, Runtime
+from hkbench.driver.ray_runtime import Runtime
 from hkbench.driver.ray_trial import RayTrial
 from hkbench.driver.session import SearchSession
+from hkbench.driver.signals import interruptible
 from hkbench.errors import HkbenchError
 from hkbench.scheduling.scheduler import ParetoHalving
 from hkbench.store.atomic import explaining_full_disk
@@ -254,13 +254,13 @@ def run_trials(
             storage_path=str(folder.resolve()),
             verbose=0,
             stop=SessionStopper(session),
-            callbacks=[WorkerWatch(session, runtime)],
+            callbacks=[WorkerWatch(session, runtime), *callbacks_of(plan.logs, plan.out, plan.space.name)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0),
         ),
     )
     try:
-        with explaining_full_disk(folder), _interruptible(session), _quiet_tune():
+        with explaining_full_disk(folder), interruptible(session.interrupt), _quiet_tune():
             _fit(tuner)
             if session.fault is not None:
                 raise session.fault
@@ -280,24 +280,6 @@ def _fit(tuner: tune.Tuner) -> None:
         while cause is not None and not isinstance(cause, HkbenchError | OSError):
             cause = cause.__cause__ or cause.__context__
         raise (cause or error) from None
-
-
-@contextmanager
-def _interruptible(session: SearchSession) -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into a flag that the session obeys; the second one is Python's own."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        session.interrupted = True
-        for stopping in STOPPING:
-            signal.signal(stopping, signal.default_int_handler)
-
-    before = {number: signal.signal(number, stop) for number in STOPPING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

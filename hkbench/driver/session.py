@@ -114,6 +114,10 @@ class SearchSession:
         left = self._unfinished or (not self.exhausted and self._study.trained() < self._limit)
         return not self._live and (self.over or not left)
 
+    def interrupt(self) -> None:
+        """Stop at the next report; all that is under way is left to be resumed."""
+        self.interrupted = True
+
     @property
     def hopeless(self) -> str | None:
         """The reason for which all trials have failed, where no other needs to be tried."""

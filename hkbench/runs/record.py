@@ -11,6 +11,7 @@ from hkbench.driver.plan import SearchPlan
 from hkbench.errors import UsageError
 from hkbench.runs.prepare import Prepared
 from hkbench.spaces.space import Space
+from hkbench.store import atomic
 from hkbench.store.environment import git_state, hardware, now, versions
 from hkbench.store.records import DataRecord, RunRecord, RunStart
 from hkbench.store.rundir import RunDirectory
@@ -109,13 +110,15 @@ def held(run: RunDirectory) -> Iterator[None]:
         yield
     finally:
         if _is_bare(run):
-            (run.path / LOCK).unlink()
+            for path in run.path.iterdir():
+                path.unlink()
             run.path.rmdir()
         lock.release()
 
 
 def _is_bare(run: RunDirectory) -> bool:
-    return all(path.name == LOCK for path in run.path.iterdir())
+    """Whether there is nothing but the lock, and what a kill left of a first write."""
+    return all(path.name == LOCK or atomic.is_unfinished(path) for path in run.path.iterdir())
 
 
 def start_record(

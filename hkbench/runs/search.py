@@ -1,19 +1,19 @@
 """A search from its plan to its measured files, in the order in which things happen."""
 
 import logging
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hkbench.config import cache_dir
 from hkbench.driver.alone import run_alone
 from hkbench.driver.ledger import TrialListener
+from hkbench.driver.logs import check_logs
 from hkbench.driver.plan import SearchPlan, packed
 from hkbench.driver.ray_runtime import check_address, ray_runtime
 from hkbench.driver.runner import run_trials
 from hkbench.driver.session import SearchSession
+from hkbench.driver.signals import sigterm_like_ctrl_c
 from hkbench.errors import HkbenchError, NoTrialCompletedError, StoppedError
 from hkbench.runs.confirm import Wanted, confirmations, due
 from hkbench.runs.extend import is_more
@@ -93,7 +93,8 @@ def run_search(plan: SearchPlan, listener: SearchListener) -> SearchResult:
     if plan.address:
         check_address(plan.address)
     check_storage(plan.storage.study)
-    with held(run), _sigterm_like_ctrl_c():
+    check_logs(plan.logs)
+    with held(run), sigterm_like_ctrl_c():
         if plan.resume and not changes and _is_finished(plan, run):
             return SearchResult(
                 run=run, models=run.model_records(), unmeasured=[], seconds=0.0, nothing_to_do=True
@@ -125,15 +126,6 @@ def _note_interrupted(run: RunDirectory) -> None:
     with suppress(HkbenchError, OSError):
         if run.run_file.is_file():
             update_record(run, status="interrupted", finished=now())
-
-
-@contextmanager
-def _sigterm_like_ctrl_c() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _stopped(plan: SearchPlan, run: RunDirectory) -> StoppedError:

@@ -1,13 +1,13 @@
 """What a trial will reach at its last epoch, from all learning curves so far: a Gaussian process.
 
-A trial's accuracy after epoch t is modelled as m(t) + a(x) + g(x) + h(x, t) + noise. m is the mean curve; a is
-a sum of what each parameter adds by itself, g what a point x of the space gains beside that for good, h what
-it gains for a while. Each covariance of a is Matérn 5/2 in its parameter, those of g and h in all of x with a
-length for each parameter; h is exponential in log t besides. The sum lets ten trials say what a parameter
-does (additive Gaussian processes, Duvenaud et al., NIPS 2011). In the manner of freeze-thaw Bayesian
-optimisation (arXiv 1406.3896), with the mean curve learned from the increments that trials had, so that those
-which were stopped early don't pull its end down. Lengths and scales are those of the greatest posterior
-density.
+A trial's accuracy after epoch t is modelled as m(t) + a(x) + g(x) + h(x, t) + noise. m is the mean curve; a
+is a sum of what each parameter adds by itself, g what a point x of the space gains beside that for good, h
+what it gains for a while. Each covariance of a is Matérn 5/2 in its parameter, those of g and h in all of x
+with a length for each parameter; h is exponential in log t besides. The sum lets ten trials say what a
+parameter does (additive Gaussian processes, Duvenaud et al., NIPS 2011). In the manner of freeze-thaw
+Bayesian optimisation (arXiv 1406.3896), with the mean curve learned from the increments that trials had, so
+that those which were stopped early don't pull its end down. Lengths and scales are those of the greatest
+posterior density.
 """
 
 import math
@@ -51,10 +51,10 @@ class CurveModel:
         self._last = last
         self._width = int(groups.max()) + 1 if len(groups) else 0
         self._columns = [torch.from_numpy(np.flatnonzero(groups == group)) for group in range(self._width)]
+        # log lengths in x, log scales of a, then logs of: scale g, scale h, length in log t, noise
         self._expected = np.concatenate(
             [np.full(self._width, LENGTH), np.full(self._width, SCALE_A), np.log([0.5, 0.5, 1.0, 0.1])]
         )
-        """Logs of lengths in x, scales of a, then of: scale g, scale h, length in log t, noise."""
         self._parameters = self._expected
 
     def fit(self, seen: Observations) -> None:

@@ -28,6 +28,11 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def is_unfinished(path: Path) -> bool:
+    """Whether a file is what a kill has left of `replacing`."""
+    return path.name.startswith(".") and path.suffix == ".tmp"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as a whole."""
     with replacing(path) as temporary:

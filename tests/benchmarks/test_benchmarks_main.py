@@ -42,4 +42,4 @@ def test_the_peers_are_no_claim():
 def test_a_name_that_is_no_benchmark_is_refused():
     done = subprocess.run([sys.executable, "-m", "benchmarks", "kd_epok"], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "no such benchmark: kd_epok. There are: frontier_loss" in done.stderr
+    assert "no such benchmark: kd_epok. There are: driver_cost" in done.stderr

@@ -5,6 +5,7 @@ import sys
 
 import psutil
 import pytest
+from filelock import FileLock
 
 from hkbench.driver import ray_runtime
 
@@ -53,3 +54,13 @@ def test_a_broken_ray_is_left_without_asking_it(sleeping, monkeypatch):
     ray_runtime._abandon({psutil.Process(process.pid)})
     assert process.wait(10) != 0
     assert at_exit == [ray_runtime._end_without_ray]
+
+
+def test_the_folders_of_killed_searches_are_removed_and_those_of_live_ones_stay(tmp_path):
+    dead, live, others = (tmp_path / name for name in ("hkbench-dead", "hkbench-live", "hkbench-else"))
+    for folder in (dead, live, others):
+        (folder / "session_1").mkdir(parents=True)
+    (dead / ray_runtime.LOCK).touch()
+    with FileLock(live / ray_runtime.LOCK):
+        ray_runtime._remove_orphans(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"hkbench-live", "hkbench-else"}

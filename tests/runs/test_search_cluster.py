@@ -15,11 +15,10 @@ from search_fakes import draw_pictures, write_space
 
 from hkbench.store.records import TelemetryRecord
 from hkbench.store.rundir import RunDirectory
-from hkbench.trials.trial import Job
 
 pytestmark = pytest.mark.ray
 
-NODES = """
+NODES = '''
 import sys
 import psutil
 from ray.cluster_utils import Cluster
@@ -29,17 +28,23 @@ def raylet_and_workers(node):
     return [raylet, *raylet.children(recursive=True)]
 
 head, *others = map(int, sys.argv[1].split(","))
-gpus = int(sys.argv[2])
-cluster = Cluster(
-    initialize_head=True, head_node_args={"num_cpus": head, "num_gpus": gpus, "include_dashboard": False}
-)
-nodes = [cluster.add_node(num_cpus=each, num_gpus=gpus) for each in others]
+gpus, caches = int(sys.argv[2]), sys.argv[3]
+count = 0
+
+def resources(cpus):
+    """What a node has; its cache is a folder of its own, as on a machine of its own."""
+    global count
+    count += 1
+    return {"num_cpus": cpus, "num_gpus": gpus, "env_vars": {"HKBENCH_CACHE": f"{caches}/{count}"}}
+
+cluster = Cluster(initialize_head=True, head_node_args=resources(head) | {"include_dashboard": False})
+nodes = [cluster.add_node(**resources(each)) for each in others]
 print(cluster.address, flush=True)
 stopped = []
 for line in sys.stdin:
     order = line.strip()
     if order == "add":
-        nodes.append(cluster.add_node(num_cpus=1))
+        nodes.append(cluster.add_node(**resources(1)))
     elif order == "lose":
         stopped = raylet_and_workers(nodes[-1])
         for process in stopped:
@@ -57,30 +62,40 @@ for process in stopped:
     if process.is_running():
         process.kill()
 cluster.shutdown()
-"""
+'''
 HEALTH = {
     "RAY_health_check_initial_delay_ms": "0",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "4",
 }
-FAKE_GPUS = """
-import sys
+FAKES = """
+import os
+import time
 from importlib.machinery import PathFinder
+from pathlib import Path
+import sys
+
+GPUS, SHARE = Path(os.environ["FAKES"]), os.environ.get("FAKE_SHARE")
+MEET_WITHIN_S = 180
 
 def fake_plan(module):
-    '''Let a search think that there are GPUs, of which each trial takes a share.'''
-    import os
+    '''Let the driver have a GPU.'''
     module.check_device = lambda name: None
-    begun = module.SearchPlan.__post_init__
-    def with_share(plan):
-        begun(plan)
-        if plan.device == "cuda":
-            object.__setattr__(plan, "gpu_share", float(os.environ["FAKE_SHARE"]))
-    module.SearchPlan.__post_init__ = with_share
+
+def fake_nodes(module):
+    '''Let the nodes' GPUs be all alike.'''
+    gpu = module.GpuMemory(model="made up", total_bytes=16 << 30, held_bytes=0)
+    module.smallest_gpu_of_all = lambda: gpu
+
+def fake_packing(module):
+    '''Let packing have measured that so many trials share a GPU.'''
+    module.GpuPacking.share_of = lambda self, settings: float(SHARE)
+    module.GpuPacking.least_share = property(lambda self: float(SHARE))
+    module.GpuPacking.memory_fraction = lambda self, share: None
 
 def fake_trial(module):
-    '''Train on the CPU where a GPU is asked for, and let a GPU hold no more trials than it has shares.'''
+    '''Train on the CPU whatever is asked for, and let no place hold two trials; the first ones meet.'''
     import torch
     class OnCpu:
         device = staticmethod(lambda name: torch.device("cpu"))
@@ -88,30 +103,46 @@ def fake_trial(module):
             return getattr(torch, name)
     module.torch = OnCpu()
     results = module.TrialRun.results
-    def on_a_share(run, data):
-        with a_share():
+    def at_a_place(run, data):
+        with a_place() as lock:
+            meet(lock.lock_file)
             yield from results(run, data)
-    module.TrialRun.results = on_a_share
+    module.TrialRun.results = at_a_place
 
-def a_share():
-    import os
+def a_place():
+    '''Take a node's share of one of its GPUs, or one of a node without GPUs.'''
     import ray
     from filelock import FileLock, Timeout
     here = ray.get_runtime_context()
-    gpu = here.get_accelerator_ids()["GPU"][0]
-    for share in range(round(1 / float(os.environ["FAKE_SHARE"]))):
-        lock = FileLock(f"{os.environ['FAKE_GPUS']}/{here.get_node_id()}-{gpu}-{share}")
+    gpu = here.get_accelerator_ids()["GPU"][0] if SHARE else "none"
+    for share in range(round(1 / float(SHARE or 1))):
+        lock = FileLock(GPUS / f"{here.get_node_id()}-{gpu}-{share}.lock")
         try:
-            return lock.acquire(timeout=0)
+            lock.acquire(timeout=0)
         except Timeout:
-            pass
+            continue
+        return lock
     raise RuntimeError(f"GPU {gpu} is over-booked")
 
-FAKED = {"hkbench.driver.plan": fake_plan, "hkbench.trials.trial": fake_trial}
+def meet(place):
+    '''Wait until all places have been taken: none is left idle, and no quick trial runs ahead.'''
+    Path(place).with_suffix(".taken").touch()
+    until = time.monotonic() + MEET_WITHIN_S
+    while len(list(GPUS.glob("*.taken"))) < int(os.environ["MEET"]):
+        if time.monotonic() > until:
+            raise RuntimeError("some place was never taken")
+        time.sleep(0.1)
+
+FAKED = {
+    "hkbench.driver.plan": fake_plan,
+    "hkbench.driver.ray_nodes": fake_nodes,
+    "hkbench.driver.gpu_packing": fake_packing,
+    "hkbench.trials.trial": fake_trial,
+}
 
 class Faking:
     def find_spec(self, name, path=None, target=None):
-        if name not in FAKED:
+        if name not in FAKED or (name != "hkbench.trials.trial" and not SHARE):
             return None
         found = PathFinder.find_spec(name, path, target)
         load = found.loader.exec_module
@@ -134,10 +165,6 @@ UNTAUGHT = {
     "start_with": [],
 }
 """A space without teacher and twin, whose trials all take the same time."""
-needs_hooks = pytest.mark.skipif(
-    "origin" not in Job.__dataclass_fields__,
-    reason="waits for ray_trial.py and runner.py to take node, device and room from search/cluster.py",
-)
 
 
 class Nodes:
@@ -145,10 +172,10 @@ class Nodes:
 
     def __init__(self, folder, cpus, *, gpus=0, **variables):
         self.token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        self.cache = folder / "nodes' cache"
+        self.caches = folder / "caches of nodes"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", NODES, ",".join(map(str, cpus)), str(gpus)],
-            env=os.environ | self.token | {"HKBENCH_CACHE": str(self.cache)} | variables,
+            [sys.executable, "-c", NODES, ",".join(map(str, cpus)), str(gpus), str(self.caches)],
+            env=os.environ | self.token | variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -275,44 +302,58 @@ def test_a_driver_killed_on_a_cluster_is_resumed(place):
     assert_each_counted_once(place)
 
 
-@needs_hooks
-@pytest.mark.slow
-def test_a_node_that_joins_late_gets_trials(place):
-    epochs = 4 * EPOCHS  # its first worker takes a while
-    long_search(place, epochs)
-    with Nodes(place.folder, [1]) as nodes:
-        flags = (*place.flags, "--storage", place.folder / "shared", "--address", nodes.address)
-        search = place.start(*flags, **nodes.token)
-        search.wait_for("trial 0, epoch")
+def fakes(folder, meet, share=None):
+    """Return the variables with which trials take places, of which so many are taken before any trains."""
+    site, places = folder / "site", folder / "places"
+    site.mkdir()
+    places.mkdir()
+    (site / "sitecustomize.py").write_text(FAKES)
+    paths = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    found = {"PYTHONPATH": paths, "FAKES": str(places), "MEET": str(meet)}
+    return found if share is None else found | {"FAKE_SHARE": share}
+
+
+def short_search(place, trials):
+    write_space(place.folder, schedule={"trials": trials, "max_epochs": 2, "grace": 2}, **UNTAUGHT)
+
+
+def test_a_node_that_joins_late_gets_trials_and_shares_nothing_but_the_storage(place):
+    short_search(place, trials=2)
+    storage = place.folder / "storage"
+    study = storage / "study.log"
+    faked = fakes(place.folder, meet=2)
+    with Nodes(place.folder, [1], **faked) as nodes:
+        flags = (*place.flags, "--storage", storage, "--storage", f"journal:{study}")
+        search = place.start(*flags, "--address", nodes.address, **nodes.token, **faked)
+        search.wait_for("trial 0")
         nodes.tell("add")
-        search.wait_for("trial 1, epoch 1 ")
         search.stop_at_export()
-        assert {"00000.pt", "00001.pt"} <= {path.name for path in place.folder.glob("shared/*/*")}
-        assert list((nodes.cache / "pictures").glob("*/32px-*"))  # nodes have a store of their own
-    trials = assert_each_counted_once(place, epochs)
+        stores = [list(nodes.caches.glob(f"{number}/pictures/*/32px-*/pictures.npy")) for number in (1, 2)]
+    trials = RunDirectory(place.out).trials()
+    assert [(trial.state, trial.epochs) for trial in trials] == [("COMPLETE", 2)] * 2
     assert len({trial.node for trial in trials}) == 2
+    assert [len(each) for each in stores] == [1, 1]  # each node has one store of its own
+    assert study.is_file()
+    assert not (place.out / "study.log").exists()
+    assert {path.name for path in storage.glob("*/*.pt")} == {"00000.pt", "00001.pt"}
+    assert not list(place.out.rglob("*.pt"))
 
 
-@needs_hooks
 @pytest.mark.slow
 @pytest.mark.parametrize("share", ["1", "0.5"])
-def test_no_gpu_is_over_booked_and_each_record_says_where(place, tmp_path, share):
-    schedule = {"trials": 12, "max_epochs": 2, "grace": 2}
-    write_space(place.folder, schedule=schedule, **UNTAUGHT)
-    site, gpus = tmp_path / "site", tmp_path / "gpus"
-    site.mkdir()
-    gpus.mkdir()
-    (site / "sitecustomize.py").write_text(FAKE_GPUS)
-    paths = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
-    faked = {"PYTHONPATH": paths, "FAKE_GPUS": str(gpus), "FAKE_SHARE": share}
+def test_no_gpu_is_over_booked_or_idle_and_each_record_says_where(place, share):
+    short_search(place, trials=12)
+    faked = fakes(place.folder, meet=round(4 / float(share)), share=share)
     with Nodes(place.folder, [4, 4], gpus=2, **faked) as nodes:
         flags = (*place.flags, "--device", "cuda", "--address", nodes.address)
         place.start(*flags, **nodes.token, **faked).stop_at_export()
     trials = RunDirectory(place.out).trials()
     assert [(trial.state, trial.reason) for trial in trials] == [("COMPLETE", None)] * 12
-    assert len({(trial.node, trial.device) for trial in trials}) == 4
-    assert len({trial.node for trial in trials}) == 2
-    assert {trial.device for trial in trials} == {"cuda:0", "cuda:1"}
+    places = Counter((trial.node, trial.device) for trial in trials)
+    assert len({node for node, _ in places}) == 2
+    assert {device for _, device in places} == {"cuda:0", "cuda:1"}
+    assert len(places) == 4
+    assert min(places.values()) >= round(1 / float(share))
 
 
 @pytest.fixture

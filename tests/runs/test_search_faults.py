@@ -8,8 +8,9 @@ from contextlib import suppress
 
 import pytest
 from search_command import Place, command_line
-from search_fakes import draw_pictures, write_space
+from search_fakes import draw_pictures, tiny_plan, write_space
 
+from hkbench.runs.record import held, refuse_foreign
 from hkbench.store.rundir import RunDirectory
 
 EPOCHS = 60
@@ -224,6 +225,17 @@ def test_names_and_keys_that_are_unknown_are_refused_in_one_line(place, pictures
     assert said in errors
     assert [line for line in errors.splitlines() if "…" not in line] == errors.splitlines()[-1:]
     assert not place.out.exists()
+
+
+def test_what_a_kill_left_of_the_first_record_is_no_file_of_the_users(tmp_path):
+    plan = tiny_plan(tmp_path)
+    run = RunDirectory(plan.out)
+    plan.out.mkdir()
+    (plan.out / ".run.json.123.tmp").write_text("{")
+    assert refuse_foreign(plan, run) == []
+    with held(run):
+        pass
+    assert not plan.out.exists()
 
 
 def test_a_folder_with_files_of_the_users_own_is_not_written_to(place, pictures):
