@@ -90,8 +90,8 @@ class Spent:
 class Spending:
     """What is left of a budget; what earlier runs of the search have spent counts.
 
-    On record are epochs, not when they were trained: the wall time of earlier runs is taken to be the
-    seconds of their epochs over the trials that go on at once.
+    Epochs are on record with the wall time that the search had taken. In runs of older versions they aren't:
+    there it is taken to be the seconds of all epochs over the trials that go on at once.
     """
 
     def __init__(self, at_once: int, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -99,16 +99,25 @@ class Spending:
         self._clock = clock
         self._all = Spent()
         self._dearest = Spent()
+        self._recorded_s: float | None = None
         self.begin(None)
 
     def begin(self, budget: Budget | None) -> None:
         """Start a budget now, or go on without one; the epochs that were noted before are spent."""
         self._budget = budget
-        self._before_s = self._all.seconds / self._at_once
+        by_epochs = self._all.seconds / self._at_once
+        self._before_s = by_epochs if self._recorded_s is None else self._recorded_s
         self._started = self._clock()
 
-    def note(self, seconds: float, usage: Usage | None) -> None:
-        """Take in an epoch that was trained."""
+    @property
+    def elapsed_s(self) -> float:
+        """What the search has taken so far, all its runs together."""
+        return self._before_s + self._clock() - self._started
+
+    def note(self, seconds: float, usage: Usage | None, search_seconds: float | None = None) -> None:
+        """Take in an epoch that was trained, on record with what the search had taken until then."""
+        if search_seconds is not None:
+            self._recorded_s = max(search_seconds, self._recorded_s or 0.0)
         self._all = self._all.with_epoch(seconds, usage)
         one = Spent().with_epoch(seconds, usage)
         self._dearest = Spent(
@@ -121,7 +130,7 @@ class Spending:
     def spent(self) -> float:
         """How much was spent, in the budget's unit."""
         if self._budget is None or self._budget.unit == "seconds":
-            return self._before_s + self._clock() - self._started
+            return self.elapsed_s
         return float(self._of(self._all))
 
     @property

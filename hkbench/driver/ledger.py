@@ -59,9 +59,11 @@ class Ledger:
         self._alike = AlikeFailures(any_succeeded)
         self.hopeless: str | None = None
 
-    def epoch(self, live: LiveTrial, report: dict[str, Any]) -> tuple[EpochRecord, Usage]:
-        """Record an epoch that a trial has reported, and what it cost."""
-        epoch, telemetry = epoch_records(live.asked.number, report, live.gpu_share)
+    def epoch(
+        self, live: LiveTrial, report: dict[str, Any], search_seconds: float | None = None
+    ) -> tuple[EpochRecord, Usage]:
+        """Record an epoch that a trial has reported, what it cost, and how long the search has taken."""
+        epoch, telemetry = epoch_records(live, report, search_seconds)
         self._append(epoch)
         self._append(telemetry)
         live.last, live.recorded = report, epoch.epoch

@@ -10,7 +10,8 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,6 +29,9 @@ PREFIX, LOCK = "hkbench-", "driver.lock"
 OBJECT_STORE_BYTES = 256 * 1024**2
 ANSWER_WITHIN_S = 5.0
 GONE_WITHIN_S = 5.0
+HEAD_BACK_WITHIN_S = 20.0
+"""Ray itself waits a minute for a cluster's head, and then ends the process without a word."""
+HEAD_ANSWERS_WITHIN_S = 2.0
 NEEDED = ("raylet", "gcs_server")
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 """The signals that end a search cleanly."""
@@ -39,22 +43,43 @@ class RuntimeLostError(HkbenchError):
 
 
 class Runtime:
-    """Ray as it was started here: its processes, without which nothing goes on."""
+    """What nothing goes on without: Ray's processes, as it was started here, or the head of a cluster.
 
-    def __init__(self, processes: Iterable[psutil.Process]) -> None:
+    Args:
+        processes: of which those that Ray needs are watched.
+        head: address and port of a cluster's head, which may be out of reach for `HEAD_BACK_WITHIN_S`.
+        clock: in seconds.
+    """
+
+    def __init__(
+        self,
+        processes: Iterable[psutil.Process] = (),
+        head: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._head = head
+        self._clock = clock
+        self._seen = clock()
         self._needed = [process for process in processes if _name(process).startswith(NEEDED)]
         self.workers: set[psutil.Process] = set()
 
     @property
     def lost(self) -> str | None:
-        """The name of a process that has ended and must not; None where all live."""
-        return next((_name(process) for process in self._needed if not _lives(process)), None)
+        """What has ended and must not, in words; None where all is there."""
+        ended = next((_name(process) for process in self._needed if not _lives(process)), None)
+        if ended is not None:
+            return f"Ray's process {ended} on this machine has ended, killed or for want of memory"
+        if self._clock() - self._seen > HEAD_BACK_WITHIN_S:
+            return f"The head of the Ray cluster, {self._head}, has been out of reach for a while"
+        return None
 
     def look(self) -> RuntimeLostError | None:
         """Return the error with which to end where Ray's processes are gone; remember its workers where not.
 
         Ray itself would wait a minute for them, and then end this process without a word.
         """
+        if self._head is None or _answers(self._head):
+            self._seen = self._clock()
         lost = self.lost
         if lost is None:
             for process in self._needed:
@@ -62,8 +87,7 @@ class Runtime:
                     self.workers |= set(process.children())
             return None
         return RuntimeLostError(
-            f"Ray's process {lost} on this machine has ended, killed or for want of memory. Nothing that "
-            "was recorded is lost: go on with the same command and --resume."
+            f"{lost}. Nothing that was recorded is lost: go on with the same command and --resume."
         )
 
 
@@ -72,6 +96,15 @@ def _name(process: psutil.Process) -> str:
         return process.name()
     except psutil.Error:
         return "raylet"
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=HEAD_ANSWERS_WITHIN_S):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def _lives(process: psutil.Process) -> bool:
@@ -98,7 +131,7 @@ def ray_runtime(plan: SearchPlan) -> Iterator[Runtime]:
         UsageError: no cluster answers at the address, or it refuses us.
     """
     if ray.is_initialized():
-        yield Runtime(())
+        yield Runtime()
         return
     # Short, for the paths of Ray's sockets lie below it and must not pass 107 bytes.
     short = "/tmp" if os.name == "posix" else None
@@ -111,7 +144,7 @@ def ray_runtime(plan: SearchPlan) -> Iterator[Runtime]:
         for number, handler in handlers.items():  # Ray's own would end the process without a word
             signal.signal(number, handler)
 
-    runtime = Runtime(())
+    runtime = Runtime()
     folders = short or tempfile.gettempdir()
     _remove_orphans(Path(folders))
     with (
@@ -121,6 +154,7 @@ def ray_runtime(plan: SearchPlan) -> Iterator[Runtime]:
         try:
             if plan.address:
                 _join(plan.address)
+                runtime = Runtime(head=str(ray.get_runtime_context().gcs_address))
             else:
                 _start(folder)
                 runtime = Runtime(_children() - others)

@@ -58,7 +58,8 @@ class SearchSession:
         self._recorded = Recorded(run)
         self._limit = plan.space.schedule.trials
         self.searcher = Searcher(study, plan.space, plan.sampler, PointCosts(plan.space, costs), plan.seed)
-        self._patiently = Patience(str(run.path), mend=study.mend, sleep=sleep)
+        where = f"{run.path}, or its study at {study.place}," if study.place else str(run.path)
+        self._patiently = Patience(where, mend=study.mend, sleep=sleep)
         succeeded = self._recorded.any_succeeded()
         self._ledger = Ledger(
             plan.space, study, run, costs, listener, self._patiently, any_succeeded=succeeded
@@ -77,8 +78,8 @@ class SearchSession:
         self.fault: Exception | None = None
         self.exhausted = False
         self._spending = Spending(plan.concurrency or 1, clock)
-        for seconds, usage in self._recorded.costs(without=study.beside()):
-            self._spending.note(seconds, usage)
+        for epoch, usage in self._recorded.costs(without=study.beside()):
+            self._spending.note(epoch.seconds, usage, epoch.search_seconds)
 
     def start_clock(self, budget: Budget | None) -> None:
         """Start a budget, of which earlier runs have spent a part."""
@@ -240,7 +241,7 @@ class SearchSession:
         self._workers.trained(live, int(result["epoch"]), None if result.get("thawed") else result["seconds"])
         if int(result["epoch"]) <= live.recorded:
             return
-        epoch, usage = self._ledger.epoch(live, result)
+        epoch, usage = self._ledger.epoch(live, result, self._spending.elapsed_s)
         self._spending.note(epoch.seconds, usage)
         self.shares.note(live, usage)
         self.searcher.trained(number, epoch.epoch, epoch.metrics)

@@ -59,15 +59,17 @@ def usage_of(report: dict[str, Any]) -> Usage:
 
 
 def epoch_records(
-    number: int, report: dict[str, Any], gpu_share: float | None
+    live: "LiveTrial", report: dict[str, Any], search_seconds: float | None
 ) -> tuple[EpochRecord, TelemetryRecord]:
-    """Return the records of an epoch that a trial has reported, and of the share of a GPU that it held."""
+    """Return the records of an epoch that a trial has reported, and how long the search had taken."""
+    number = live.asked.number
     epoch = EpochRecord(
         trial=number,
         epoch=int(report["epoch"]),
         train_loss=report["train_loss"],
         learning_rate=report["learning_rate"],
         seconds=report["seconds"],
+        search_seconds=None if search_seconds is None else round(search_seconds, 3),
         metrics={name: report[name] for name in METRICS},
     )
     telemetry = TelemetryRecord(
@@ -77,7 +79,7 @@ def epoch_records(
         usage=usage_of(report),
         node=report["node"],
         device=report["device"],
-        gpu_share=gpu_share,
+        gpu_share=live.gpu_share,
     )
     return epoch, telemetry
 

@@ -86,7 +86,7 @@ def _budget(plan: SearchPlan, text: str | None, there: RunRecord | None) -> Budg
     if before is not None:
         return before.extended(asked)
     spending = Spending(config.get("concurrency") or 1)
-    for seconds, usage in Recorded(RunDirectory(plan.out)).costs():
-        spending.note(seconds, usage)
+    for epoch, usage in Recorded(RunDirectory(plan.out)).costs():
+        spending.note(epoch.seconds, usage, epoch.search_seconds)
     spending.begin(asked)
     return spending.on_top()

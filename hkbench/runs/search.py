@@ -40,7 +40,7 @@ from hkbench.store.rundir import RunDirectory
 from hkbench.study.ask_tell import AskTell
 from hkbench.study.costs import Costs
 from hkbench.study.points import Asked
-from hkbench.study.storage import RunStorage, check_storage
+from hkbench.study.storage import RunStorage, check_places
 from hkbench.trials.arrival import Origin, hand_over
 from hkbench.trials.failures import ALIKE
 from hkbench.trials.fence import Fence
@@ -92,7 +92,7 @@ def run_search(plan: SearchPlan, listener: SearchListener) -> SearchResult:
     check_weights(plan.space)
     if plan.address:
         check_address(plan.address)
-    check_storage(plan.storage.study)
+    check_places(plan.storage)
     check_logs(plan.logs)
     with held(run), sigterm_like_ctrl_c():
         if plan.resume and not changes and _is_finished(plan, run):

@@ -130,13 +130,17 @@ class TrialRecord(Record):
 
 
 class EpochRecord(Record):
-    """`epochs.jsonl`: one trial's (or the teacher's) state after one epoch; (trial, epoch) is unique."""
+    """`epochs.jsonl`: one trial's (or the teacher's) state after one epoch; (trial, epoch) is unique.
+
+    `search_seconds` is what the search had taken until then, all its runs together.
+    """
 
     trial: int | Literal["teacher"]
     epoch: int
     train_loss: float
     learning_rate: float
     seconds: float
+    search_seconds: float | None = None
     metrics: Metrics
 
 

@@ -35,7 +35,7 @@ from hkbench.study.points import (
     shuffled_grid,
 )
 from hkbench.study.samplers import experimental_parts
-from hkbench.study.storage import JOURNAL, RunStorage
+from hkbench.study.storage import JOURNAL, RunStorage, without_password
 from hkbench.study.tally import Tally
 
 ASKS_BEFORE_EXHAUSTED = 64
@@ -58,6 +58,8 @@ class AskTell:
         self._grid = unlisted
         self._tally = Tally(study.get_trials(deepcopy=False))
         self._journal: Path | None = None
+        self.place: str | None = None
+        """Where it is kept, in words, if not in the run directory."""
 
     @classmethod
     def open(cls, path: Path, space: Space, seed: int, sampler: str = "tpe") -> Self:
@@ -76,6 +78,7 @@ class AskTell:
         grid = shuffled_grid(space, seed) if sampler == "grid" else None
         found = cls(stored_study(storage, run, space, seed, sampler), space, grid)
         found._journal = storage.journal(run)
+        found.place = without_password(storage.study) if storage.study else None
         return found
 
     @classmethod

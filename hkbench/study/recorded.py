@@ -33,12 +33,12 @@ class Recorded:
         known = self._usage.get(number, {})
         return [known[row.epoch] for row in self.epochs(number) if row.epoch in known]
 
-    def costs(self, without: Collection[int] = ()) -> Iterator[tuple[float, Usage | None]]:
-        """Yield the seconds and the usage of each epoch, but for those of some trials."""
+    def costs(self, without: Collection[int] = ()) -> Iterator[tuple[EpochRecord, Usage | None]]:
+        """Yield each epoch with its usage, but for those of some trials."""
         for number, epochs in self._epochs.items():
             if number not in without:
                 known = self._usage.get(number, {})
-                yield from ((row.seconds, known.get(row.epoch)) for row in epochs)
+                yield from ((row, known.get(row.epoch)) for row in epochs)
 
     def any_succeeded(self) -> bool:
         """Whether a trial was trained that did not fail."""

@@ -51,7 +51,7 @@ class Job:
 
     def checkpoint(self, number: int) -> Path | StoredFile:
         """Return where a trial keeps its last epoch."""
-        return self.checkpoints.file(f"{number:05d}.pt")
+        return self.checkpoints.of_trial(number)
 
     @property
     def notes(self) -> Path:

@@ -59,6 +59,16 @@ def test_time_of_earlier_runs_is_their_epochs_over_the_trials_at_once():
     assert spending.over
 
 
+def test_what_earlier_runs_took_is_on_record_however_many_trials_went_on_at_once():
+    clock = Clock()
+    spending = Spending(1, clock)  # of a cluster whose size isn't known beforehand
+    for number in range(12):
+        spending.note(10.0, None, search_seconds=10.0 * (1 + number // 6))
+    spending.begin(parse_budget("30s"))
+    clock.now += 4
+    assert (spending.elapsed_s, spending.left) == (24, 6)
+
+
 def test_epochs_and_gpu_seconds_are_counted_as_they_come():
     usage = Usage(seconds=1, gpu_seconds=0.5)
     spending = Spending(4)

@@ -1,5 +1,6 @@
 """Ray's processes end with a search; what was there before it stays."""
 
+import socket
 import subprocess
 import sys
 
@@ -44,7 +45,7 @@ def test_a_process_of_rays_that_ends_is_noticed(sleeping, monkeypatch):
     process.wait(10)
     assert "has ended" in str(runtime.look())
     assert "--resume" in str(runtime.look())
-    assert ray_runtime.Runtime(()).look() is None  # a cluster that is joined isn't ours
+    assert ray_runtime.Runtime().look() is None  # a cluster that is joined isn't ours
 
 
 def test_a_broken_ray_is_left_without_asking_it(sleeping, monkeypatch):
@@ -64,3 +65,15 @@ def test_the_folders_of_killed_searches_are_removed_and_those_of_live_ones_stay(
     with FileLock(live / ray_runtime.LOCK):
         ray_runtime._remove_orphans(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"hkbench-live", "hkbench-else"}
+
+
+def test_a_head_that_is_out_of_reach_for_long_ends_the_search():
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        now = [0.0]
+        runtime = ray_runtime.Runtime(head=f"127.0.0.1:{head.getsockname()[1]}", clock=lambda: now[0])
+        now[0] += 100
+        assert runtime.look() is None
+    assert runtime.look() is None  # it may come back
+    now[0] += ray_runtime.HEAD_BACK_WITHIN_S + 1
+    assert "out of reach" in str(runtime.look())
+    assert runtime.lost is not None
