@@ -20,8 +20,9 @@ from hkbench.analysis.trials import frontier_numbers
 from hkbench.cli.live import PlainLines
 from hkbench.errors import UsageError
 from hkbench.report.page import build_report
+from hkbench.runs.parts import SearchListener
 from hkbench.runs.planning import planned
-from hkbench.runs.search import SearchListener, run_search
+from hkbench.runs.search import run_search
 from hkbench.spaces.space import Space
 from hkbench.store.findings import FindingsRecord, read_findings
 from hkbench.store.rundir import RunDirectory

@@ -3,54 +3,35 @@
 import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-from hkbench.config import cache_dir
-from hkbench.driver.alone import run_alone
-from hkbench.driver.ledger import TrialListener
 from hkbench.driver.logs import check_logs
 from hkbench.driver.plan import SearchPlan, packed
-from hkbench.driver.ray_runtime import check_address, ray_runtime
-from hkbench.driver.runner import run_trials
-from hkbench.driver.session import SearchSession
+from hkbench.driver.ray_runtime import check_address
 from hkbench.driver.signals import sigterm_like_ctrl_c
 from hkbench.errors import HkbenchError, NoTrialCompletedError, StoppedError
-from hkbench.runs.confirm import Wanted, confirmations, due
 from hkbench.runs.extend import is_more
 from hkbench.runs.findings import find_out
 from hkbench.runs.finish import (
-    best_student,
     chosen_trials,
     measure,
     ship,
-    twin_of,
-    twin_params,
     weak_teacher,
 )
-from hkbench.runs.gpus import gpu_shares, trials_on_gpus
-from hkbench.runs.prepare import Listener, PhaseClock, Prepared, open_pictures, prepare
+from hkbench.runs.gpus import trials_on_gpus
+from hkbench.runs.parts import Search, SearchListener, assemble, train, unconfirmed
+from hkbench.runs.prepare import PhaseClock, Prepared, open_pictures, prepare
 from hkbench.runs.record import held, refuse_foreign, start_record, update_record
 from hkbench.runs.retire import retire
 from hkbench.runs.said import rejections, untold, why_nothing
-from hkbench.scheduling.judging import never_stopping, rule_so_far
 from hkbench.spaces.checks import check_weights, warnings_of
 from hkbench.store.environment import now
 from hkbench.store.records import BenchmarkRecord, ModelRecord, RunRecord
 from hkbench.store.rundir import RunDirectory
-from hkbench.study.ask_tell import AskTell
 from hkbench.study.costs import Costs
-from hkbench.study.points import Asked
-from hkbench.study.storage import RunStorage, check_places
-from hkbench.trials.arrival import Origin, hand_over
+from hkbench.study.storage import check_places
 from hkbench.trials.failures import ALIKE
-from hkbench.trials.fence import Fence
-from hkbench.trials.trial import Job
 
 log = logging.getLogger(__name__)
-
-
-class SearchListener(Listener, TrialListener, Protocol):
-    """Who is told of everything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,20 +43,6 @@ class SearchResult:
     unmeasured: list[BenchmarkRecord]
     seconds: float
     nothing_to_do: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Search:
-    """The parts of a search that is under way."""
-
-    plan: SearchPlan
-    run: RunDirectory
-    prepared: Prepared
-    costs: Costs
-    job: Job
-    study: AskTell
-    session: SearchSession
-    listener: SearchListener
 
 
 def run_search(plan: SearchPlan, listener: SearchListener) -> SearchResult:
@@ -114,11 +81,7 @@ def _is_finished(plan: SearchPlan, run: RunDirectory) -> bool:
     """Whether a search has come to its end, nothing is to be confirmed, and all that it shipped is there."""
     models = run.model_records()
     shipped = bool(models) and all(map(run.holds, models))
-    return run.read_run().status == "finished" and shipped and not _unconfirmed(plan, run)
-
-
-def _unconfirmed(plan: SearchPlan, run: RunDirectory) -> list[Wanted]:
-    return confirmations(run.trials(), plan.space.objectives, plan.confirm, plan.confirm_seeds)
+    return run.read_run().status == "finished" and shipped and not unconfirmed(plan, run)
 
 
 def _note_interrupted(run: RunDirectory) -> None:
@@ -158,11 +121,11 @@ def _run_locked(
         clock.begin("cores")
         plan = packed(plan, _recorded_packing(there) or trials_on_gpus(plan.device))
     start_record(plan, run, prepared, changes)
-    search = _assemble(_with_limits(plan, prepared, costs), run, prepared, costs, listener)
+    search = assemble(_with_limits(plan, prepared, costs), run, prepared, costs, listener)
     if there is not None and there.status == "failed":
         search.session.try_failed_again()
     try:
-        _train(search, clock)
+        train(search, clock)
     finally:
         clock.end()
     update_record(run, phase_seconds=clock.seconds)
@@ -184,7 +147,7 @@ def _with_limits(plan: SearchPlan, prepared: Prepared, costs: Costs) -> SearchPl
     return replace(plan, space=space)
 
 
-def _refuse_without_trials(search: _Search) -> None:
+def _refuse_without_trials(search: Search) -> None:
     run, hopeless = search.run, search.session.hopeless
     if hopeless is not None:
         update_record(run, status="failed", finished=now())
@@ -197,7 +160,7 @@ def _refuse_without_trials(search: _Search) -> None:
         raise NoTrialCompletedError(why_nothing(run))
 
 
-def _finish(search: _Search, clock: PhaseClock) -> SearchResult:
+def _finish(search: Search, clock: PhaseClock) -> SearchResult:
     """Ship the frontier, measure it, and close the record."""
     plan, run, prepared = search.plan, search.run, search.prepared
     clock.begin("export")
@@ -230,103 +193,3 @@ def _recorded_packing(record: RunRecord | None) -> tuple[int, int] | None:
     if record is None or not record.config.get("concurrency"):
         return None
     return record.config["concurrency"], record.config["threads"]
-
-
-def _assemble(
-    plan: SearchPlan,
-    run: RunDirectory,
-    prepared: Prepared,
-    costs: Costs,
-    listener: SearchListener,
-) -> _Search:
-    storage = RunStorage.of(run.path, plan.space.name, plan.storage)
-    study = AskTell.at(storage, run.path, plan.space, plan.seed, plan.sampler)
-    study.narrow_to(plan.space)
-    checkpoints = storage.checkpoint_store(run.path)
-    origin = None
-    if plan.address is not None:
-        origin = Origin(
-            cache=cache_dir(),
-            data=plan.data,
-            group_by=plan.group_by,
-            fingerprint=prepared.source.fingerprint,
-            storage=checkpoints,
-        )
-        hand_over(prepared.shared, origin)
-    job = Job(
-        shared=prepared.shared,
-        checkpoints=checkpoints,
-        max_epochs=plan.space.schedule.max_epochs,
-        seed=plan.seed,
-        threads=plan.threads,
-        device=plan.device,
-        origin=origin,
-        fence=Fence.raised(checkpoints),
-    )
-    return _Search(
-        plan=plan,
-        run=run,
-        prepared=prepared,
-        costs=costs,
-        study=study,
-        listener=listener,
-        session=SearchSession(plan, study, run, costs.of, listener, job=job),
-        job=job,
-    )
-
-
-def _train(search: _Search, clock: PhaseClock) -> None:
-    """Run the trials and then, alone, the twin of the best student without a teacher."""
-    ray_files = search.run.path / "ray"
-    clock.begin(search.plan.kind)
-    if search.plan.kind == "train":
-        run_alone(search.session, search.job, search.listener.advance)
-        return
-    session, space = search.session, search.plan.space
-    session.start_clock(search.plan.budget)
-    idle = session.idle
-    if idle and _lacking_twin(search) is None and not _unconfirmed(search.plan, search.run):
-        return
-    with ray_runtime(search.plan) as runtime:
-        if search.plan.device != "cpu":
-            clock.begin("gpu memory")
-            session.shares = gpu_shares(search.plan, search.prepared.shared, search.run) or session.shares
-            clock.begin(search.plan.kind)
-        if not idle:
-            session.start_clock(search.plan.budget)
-            searcher = session.searcher
-            best_case = searcher.best_case if searcher.foresees else None
-            rule = rule_so_far(space, search.run, search.study.running(), search.costs.of, best_case)
-            run_trials(search.plan, session, search.job, rule, ray_files, runtime)
-        for phase, ask in (("twin without teacher", _missing_twin), ("confirm", _confirmations_due)):
-            asked = [] if session.interrupted or session.hopeless else ask(search)
-            if asked:
-                clock.begin(phase)
-                session.only(asked)
-                run_trials(search.plan, session, search.job, never_stopping(space), ray_files, runtime)
-
-
-def _confirmations_due(search: _Search) -> list[Asked]:
-    plan = search.plan
-    return due(search.study, search.run.trials(), plan.space.objectives, plan.confirm, plan.confirm_seeds)
-
-
-def _missing_twin(search: _Search) -> list[Asked]:
-    """Ask for the twin of the best student, unless there is nothing to ask for."""
-    lacking = _lacking_twin(search)
-    if lacking is None:
-        return []
-    student, params = lacking
-    return [search.study.insist(params, student, f"twin of {student} without a teacher")]
-
-
-def _lacking_twin(search: _Search) -> tuple[int, dict[str, object]] | None:
-    """Return the best student and its twin's point, unless that was trained to the end or can't be."""
-    if search.plan.quick:
-        return None
-    trials, space = search.run.trials(), search.plan.space
-    student = best_student(trials)
-    params = None if student is None else twin_params(student, space)
-    if student is None or params is None or twin_of(student, space, trials) is not None:
-        return None
-    return student.number, params
