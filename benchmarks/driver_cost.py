@@ -9,6 +9,7 @@ import math
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,10 @@ def proposal_ms(space: Space, trials: int, live: int) -> float:
     rng = np.random.default_rng(0)
     foresight = Foresight(space, seed=0)
     study = AskTell.in_memory(space, seed=0, sampler="random")
-    costs = cost_of(Architecture(model="household_s", image_size=32), "fp32").objectives()
+
+    def costs_of(params: Mapping[str, Any]) -> dict[str, float]:
+        return cost_of(space.settings(dict(params)).architecture, "fp32").objectives()
+
     for number in range(trials):
         asked = study.ask()
         assert asked is not None
@@ -150,7 +154,7 @@ def proposal_ms(space: Space, trials: int, live: int) -> float:
             foresight.trained(number, epoch, -0.8 * (1 - math.exp(-epoch / 6)) + float(rng.normal(0, 0.02)))
         if number < trials - live:
             foresight.ended(number, "complete" if epochs == EPOCHS else "stopped")
-    proposer = FrontierProposer(space, foresight, lambda _: costs, seed=0)
+    proposer = FrontierProposer(space, foresight, costs_of, seed=0)
     found = []
     for _ in range(PROPOSALS):
         begun = time.perf_counter()

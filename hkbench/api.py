@@ -7,6 +7,7 @@ study.trials().sort_values("accuracy")
 study.frontier()
 """
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from hkbench.runs.search import run_search
 from hkbench.spaces.space import Space
 from hkbench.store.findings import FindingsRecord, read_findings
 from hkbench.store.rundir import RunDirectory
-from hkbench.study.storage import STUDY_FILE, Places, RunStorage
+from hkbench.study.storage import STUDY_FILE, Places, RunStorage, command_without_passwords
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,15 @@ class Study:
         """Write the report anew and return where it is."""
         return build_report(self.run)
 
-    def optuna(self) -> optuna.Study:
+    def optuna(self, storage: str | None = None) -> optuna.Study:
         """Return the Optuna study behind it, to read: its values, distributions and plots.
 
-        A study that is changed by hand is no longer what its records say.
+        `storage` is the URL of a database that the search was given, with its password. A study that is
+        changed by hand is no longer what its records say.
         """
         record = self.run.read_run()
-        storage = RunStorage.of(self.path, record.config["space"]["name"], Places())
-        return optuna.load_study(study_name=storage.name, storage=storage.open(self.path))
+        place = RunStorage.of(self.path, record.config["space"]["name"], Places(study=storage))
+        return optuna.load_study(study_name=place.name, storage=place.open(self.path))
 
     @property
     def journal(self) -> Path:
@@ -111,7 +113,7 @@ class Study:
 
 
 def search(
-    space: str | Space = "distill",
+    space: str | Path | Space = "distill",
     data: str | Path = "goods69",
     *,
     out: str | Path | None = None,
@@ -119,13 +121,13 @@ def search(
     trials: int | str | None = None,
     budget: str | None = None,
     listener: SearchListener | None = None,
-    logs: Sequence[str] = (),
+    logs: str | Sequence[str] = (),
     **flags: Any,
 ) -> Study:
     """Search as `hkbench search` does, and return the study; lines on standard error tell how it goes.
 
     Args:
-        space: a shipped space by name, a YAML file, or a space that was loaded.
+        space: a shipped space by name, a YAML file, or a space that was loaded, which is taken as it is.
         data: goods69, or a folder with one folder for each class.
         out: the run directory; a new results/<space> by default.
         overrides: keys of the space and their values, such as {"schedule.reduction": 2}.
@@ -148,11 +150,14 @@ def search(
             space,
             str(data),
             out=Path(out) if out is not None else None,
-            overrides={key: str(value) for key, value in (overrides or {}).items()},
+            overrides={
+                key: value if isinstance(value, str) else json.dumps(value)
+                for key, value in (overrides or {}).items()
+            },
             trials=str(trials) if trials is not None else None,
             budget=budget,
             logs=logs,
-            command=tuple(sys.argv),
+            command=command_without_passwords(sys.argv),
             **flags,
         )
     except TypeError as error:

@@ -15,6 +15,7 @@ from tensorboard_events import scalars_of
 import hkbench
 from hkbench.driver.plan import LOGS
 from hkbench.errors import UsageError
+from hkbench.runs.planning import planned
 
 pytestmark = pytest.mark.ray
 
@@ -96,3 +97,13 @@ def test_the_package_is_imported_without_torch_and_ray():
     code = "import hkbench, sys; assert not {'torch', 'ray'} & sys.modules.keys(); hkbench.nothing"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "has no attribute 'nothing'" in done.stderr
+
+
+def test_arguments_are_taken_as_one_would_write_them_in_python(tmp_path):
+    path = write_space(tmp_path)
+    costs = tmp_path / "costs.yaml"
+    costs.write_text("default: 1")
+    plan = planned(path, "goods69", out=tmp_path / "run", costs=str(costs), logs="tensorboard")
+    assert (plan.costs, plan.logs) == (costs, ("tensorboard",))
+    with pytest.raises(UsageError, match=r"schedule.max_epochs can't be set"):
+        planned(plan.space, "goods69", out=tmp_path / "run", epochs=3)

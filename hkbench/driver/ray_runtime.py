@@ -38,6 +38,10 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 WHERE_FROM = "The address is from --address or RAY_ADDRESS; without either, the search runs on this machine."
 
 
+_broken: list[bool] = []
+"""Not empty once Ray was left broken: it says that it is still there, and would hang."""
+
+
 class RuntimeLostError(HkbenchError):
     """Ray's own processes on this machine are gone, and with them all workers."""
 
@@ -59,7 +63,7 @@ class Runtime:
     ) -> None:
         self._head = head
         self._clock = clock
-        self._seen = clock()
+        self._away_since: float | None = None
         self._needed = [process for process in processes if _name(process).startswith(NEEDED)]
         self.workers: set[psutil.Process] = set()
 
@@ -69,7 +73,7 @@ class Runtime:
         ended = next((_name(process) for process in self._needed if not _lives(process)), None)
         if ended is not None:
             return f"Ray's process {ended} on this machine has ended, killed or for want of memory"
-        if self._clock() - self._seen > HEAD_BACK_WITHIN_S:
+        if self._away_since is not None and self._clock() - self._away_since > HEAD_BACK_WITHIN_S:
             return f"The head of the Ray cluster, {self._head}, has been out of reach for a while"
         return None
 
@@ -79,7 +83,9 @@ class Runtime:
         Ray itself would wait a minute for them, and then end this process without a word.
         """
         if self._head is None or _answers(self._head):
-            self._seen = self._clock()
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = self._clock()
         lost = self.lost
         if lost is None:
             for process in self._needed:
@@ -130,6 +136,8 @@ def ray_runtime(plan: SearchPlan) -> Iterator[Runtime]:
     Raises:
         UsageError: no cluster answers at the address, or it refuses us.
     """
+    if _broken:
+        raise RuntimeLostError("Ray was lost in this process: go on in a new one, with --resume.")
     if ray.is_initialized():
         yield Runtime()
         return
@@ -193,6 +201,7 @@ def _abandon(processes: set[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+    _broken.append(True)
     atexit.register(_end_without_ray)
 
 

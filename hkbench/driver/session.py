@@ -242,7 +242,7 @@ class SearchSession:
         if int(result["epoch"]) <= live.recorded:
             return
         epoch, usage = self._ledger.epoch(live, result, self._spending.elapsed_s)
-        self._spending.note(epoch.seconds, usage)
+        self._spending.note(epoch.seconds, usage, epoch.search_seconds)
         self.shares.note(live, usage)
         self.searcher.trained(number, epoch.epoch, epoch.metrics)
 

@@ -86,7 +86,9 @@ def _budget(plan: SearchPlan, text: str | None, there: RunRecord | None) -> Budg
     if before is not None:
         return before.extended(asked)
     spending = Spending(config.get("concurrency") or 1)
-    for epoch, usage in Recorded(RunDirectory(plan.out)).costs():
+    recorded = Recorded(RunDirectory(plan.out))
+    confirming = [trial.number for trial in recorded.ended.values() if trial.confirms is not None]
+    for epoch, usage in recorded.costs(without=confirming):
         spending.note(epoch.seconds, usage, epoch.search_seconds)
     spending.begin(asked)
     return spending.on_top()

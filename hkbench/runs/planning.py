@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hkbench.driver import plan as plans
 from hkbench.driver.budget import parse_duration
+from hkbench.errors import UsageError
 from hkbench.runs.extend import asked_for
 from hkbench.spaces.file import load_space
 from hkbench.spaces.space import Space
@@ -12,7 +13,7 @@ from hkbench.study.storage import places_of
 
 
 def planned(
-    space: str | Space,
+    space: str | Path | Space,
     data: str,
     *,
     out: Path | None = None,
@@ -30,13 +31,13 @@ def planned(
     confirm_seeds: int = 3,
     device: str = "cpu",
     teacher: str | None = None,
-    costs: Path | None = None,
+    costs: str | Path | None = None,
     max_concurrent: int | None = None,
     max_failures: int = 2,
     epoch_limit: str | None = None,
     address: str | None = None,
-    storage: Sequence[str] = (),
-    logs: Sequence[str] = (),
+    storage: str | Sequence[str] = (),
+    logs: str | Sequence[str] = (),
     quick: bool = False,
     resume: bool = False,
     command: Sequence[str] = (),
@@ -58,12 +59,17 @@ def planned(
     teacher_folder = plans.folder_of(teacher)
     if teacher is not None and teacher_folder is None:
         changes["teacher.model"] = teacher
-    loaded = load_space(space, changes) if isinstance(space, str) else space
+    if isinstance(space, Space) and changes:
+        raise UsageError(
+            f"A space that is loaded is taken as it is: {', '.join(changes)} can't be set. Give its name "
+            "or its file."
+        )
+    loaded = space if isinstance(space, Space) else load_space(str(space), changes)
     plans.check_device(device)
     plan = plans.SearchPlan(
         space=loaded,
         teacher_folder=teacher_folder,
-        costs=costs,
+        costs=Path(costs) if costs is not None else None,
         out=out or plans.default_run(f"{loaded.name}-quick" if quick else loaded.name, resume=resume),
         data=data,
         group_by=group_by,
@@ -80,10 +86,14 @@ def planned(
         device=device,
         gpu_share=1.0 if device == "cuda" else 0.0,
         address=address,
-        storage=places_of(list(storage)),
-        logs=tuple(logs),
+        storage=places_of(_each(storage)),
+        logs=tuple(_each(logs)),
         resume=resume,
         quick=quick,
         command=tuple(command),
     )
     return asked_for(plan, trials=trials, budget=budget, sampler=sampler)
+
+
+def _each(given: str | Sequence[str]) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)

@@ -87,7 +87,8 @@ class FrontierProposer:
 
     def _worth_thawing(self) -> dict[int, Past]:
         """Return the stopped trials that may, after all, end on the frontier, by number."""
-        found = ((number, past) for number, past in self._foresight.trials.items() if past.state == "stopped")
+        trials = self._foresight.trials.items()
+        found = ((number, past) for number, past in trials if past.state == "stopped" and past.curve)
         stopped = dict(nsmallest(MOST_FROZEN, found, key=lambda each: each[1].curve[-1]))
         if not stopped or not self._frontier:
             return stopped

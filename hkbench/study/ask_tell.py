@@ -1,11 +1,13 @@
 """Asking a study what to train next, and telling it what came of it: all that it knows is in its storage."""
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import optuna
 from optuna.distributions import CategoricalDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
 from hkbench.spaces.space import MOST_POINTS, Space
@@ -365,6 +367,8 @@ class AskTell:
         self._tell(number, state=TrialState.FAIL)
 
     def mend(self) -> None:
-        """Make the journal whole after a write that failed half-way."""
+        """Make journal and tally whole after a write that failed half-way."""
         if self._journal is not None:
             mend_journal(self._journal)
+        with suppress(OSError, StorageInternalError):  # what was written before the fault counts too
+            self._tally = Tally(self._study.get_trials(deepcopy=False))

@@ -52,6 +52,7 @@ def test_a_broken_ray_is_left_without_asking_it(sleeping, monkeypatch):
     at_exit = []
     monkeypatch.setattr(ray_runtime.atexit, "register", at_exit.append)
     process = sleeping()
+    monkeypatch.setattr(ray_runtime, "_broken", [])
     ray_runtime._abandon({psutil.Process(process.pid)})
     assert process.wait(10) != 0
     assert at_exit == [ray_runtime._end_without_ray]
@@ -67,6 +68,13 @@ def test_the_folders_of_killed_searches_are_removed_and_those_of_live_ones_stay(
     assert {path.name for path in tmp_path.iterdir()} == {"hkbench-live", "hkbench-else"}
 
 
+def test_nothing_is_lost_because_nobody_looked():
+    now = [0.0]
+    runtimes = [ray_runtime.Runtime(head=head, clock=lambda: now[0]) for head in (None, "127.0.0.1:1")]
+    now[0] += 1000
+    assert [runtime.lost for runtime in runtimes] == [None, None]
+
+
 def test_a_head_that_is_out_of_reach_for_long_ends_the_search():
     with socket.create_server(("127.0.0.1", 0)) as head:
         now = [0.0]
@@ -74,6 +82,7 @@ def test_a_head_that_is_out_of_reach_for_long_ends_the_search():
         now[0] += 100
         assert runtime.look() is None
     assert runtime.look() is None  # it may come back
+    assert runtime.lost is None
     now[0] += ray_runtime.HEAD_BACK_WITHIN_S + 1
     assert "out of reach" in str(runtime.look())
     assert runtime.lost is not None

@@ -101,3 +101,21 @@ def test_a_thawed_trial_that_the_study_has_lost_comes_back_as_one():
     assert [(asked.number, asked.thaws) for asked in study.running()] == [(1, stopped.number)]
     study.tell_complete(1, value_of(stopped.params), {})
     assert study.trained() == 1
+
+
+def test_a_fault_after_a_write_costs_no_point_its_place(tmp_path):
+    study = AskTell.open(tmp_path / "study.log", space_of(), 0, "random")
+    first = study.ask()
+    noted, study._note = study._note, fail
+    with pytest.raises(OSError, match="away"):
+        study.ask()
+    with pytest.raises(OSError, match="away"):
+        study.tell_complete(first.number, dict.fromkeys(space_of().objectives, 1.0), {})
+    study._note = noted
+    study.mend()
+    assert study.trained() == 1
+    assert len(study._tally.had) == 2
+
+
+def fail(*_):
+    raise OSError("away")
