@@ -109,6 +109,10 @@ class Spending:
         self._before_s = by_epochs if self._recorded_s is None else self._recorded_s
         self._started = self._clock()
 
+    def lift(self) -> None:
+        """Go on without the budget; the clock goes on too."""
+        self._budget = None
+
     @property
     def elapsed_s(self) -> float:
         """What the search has taken so far, all its runs together."""

@@ -89,7 +89,7 @@ class SearchSession:
         """Let these trials run, and no other: the search itself is over, its budget spent or not."""
         self._unfinished = list(asked)
         self._limit = 0
-        self._spending.begin(None)
+        self._spending.lift()
 
     def try_failed_again(self) -> None:
         """Let each point that has failed run once more, as a trial of its own."""
@@ -242,7 +242,7 @@ class SearchSession:
         if int(result["epoch"]) <= live.recorded:
             return
         epoch, usage = self._ledger.epoch(live, result, self._spending.elapsed_s)
-        self._spending.note(epoch.seconds, usage, epoch.search_seconds)
+        self._spending.note(epoch.seconds, usage)
         self.shares.note(live, usage)
         self.searcher.trained(number, epoch.epoch, epoch.metrics)
 

@@ -67,6 +67,9 @@ def test_what_earlier_runs_took_is_on_record_however_many_trials_went_on_at_once
     spending.begin(parse_budget("30s"))
     clock.now += 4
     assert (spending.elapsed_s, spending.left) == (24, 6)
+    spending.note(10.0, None)
+    spending.lift()
+    assert (spending.elapsed_s, spending.left) == (24, float("inf"))
 
 
 def test_epochs_and_gpu_seconds_are_counted_as_they_come():
