@@ -9,7 +9,6 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from hkbench.spaces.space import Schedule, Space
 from hkbench.store.rundir import RunDirectory
 from hkbench.study.ask_tell import AskTell
 from hkbench.study.costs import ArchitectureCost
+from hkbench.study.point_costs import PointCosts
 
 TARGET_MS = 1.0
 FLAT = 1.25
@@ -142,9 +142,6 @@ def proposal_ms(space: Space, trials: int, live: int) -> float:
     foresight = Foresight(space, seed=0)
     study = AskTell.in_memory(space, seed=0, sampler="random")
 
-    def costs_of(params: Mapping[str, Any]) -> dict[str, float]:
-        return cost_of(space.settings(dict(params)).architecture, "fp32").objectives()
-
     for number in range(trials):
         asked = study.ask()
         assert asked is not None
@@ -154,7 +151,7 @@ def proposal_ms(space: Space, trials: int, live: int) -> float:
             foresight.trained(number, epoch, -0.8 * (1 - math.exp(-epoch / 6)) + float(rng.normal(0, 0.02)))
         if number < trials - live:
             foresight.ended(number, "complete" if epochs == EPOCHS else "stopped")
-    proposer = FrontierProposer(space, foresight, costs_of, seed=0)
+    proposer = FrontierProposer(space, foresight, PointCosts(space, cost_of), seed=0)
     found = []
     for _ in range(PROPOSALS):
         begun = time.perf_counter()

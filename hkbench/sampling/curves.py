@@ -22,14 +22,15 @@ from torch import Tensor
 JITTER = 1e-6
 LENGTH, SCALE_A = 0.3, -0.7
 """What is expected of the logs of lengths and of the scales of a, before anything is seen."""
+LENGTH_T = -2
 FEWEST = 4
 """Below so many observations the model is left as its priors say."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observations:
-    """Values after epochs: `points` float (n, columns), `epochs` (n,), `values` (n,), `trials` (n,) their
-    numbers.
+    """Values after epochs: `points` float (trials, columns), `epochs` (n,), `values` (n,), and `trials` (n,),
+    whose each is: its place among the points.
     """
 
     points: NDArray[np.float64]
@@ -62,10 +63,13 @@ class CurveModel:
         if len(seen.values) < FEWEST:
             return
         points, epochs, values = _tensors(seen.points, np.log(seen.epochs), self._residuals(seen))
+        trials = torch.from_numpy(seen.trials)
+        alone = self._alone(points, points)
 
         def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             wanted = torch.tensor(parameters, requires_grad=True)
-            covariance = self._covariance(wanted, points, epochs, points, epochs)
+            steady, passing = self._over_points(wanted, alone, points, points)
+            covariance = _over_time(wanted, steady, passing, (trials, epochs), (trials, epochs))
             covariance = covariance + (torch.exp(2 * wanted[-1]) + JITTER) * torch.eye(len(values))
             factor = torch.linalg.cholesky(covariance)
             scaled = torch.linalg.solve_triangular(factor, values[:, None], upper=False)[:, 0]
@@ -107,10 +111,13 @@ class CurveModel:
             last = np.full(len(points), math.log(self._last))
             asked, at = _tensors(points, last)
             known, epochs, values = _tensors(seen.points, np.log(seen.epochs), self._residuals(seen))
-            covariance = self._covariance(wanted, known, epochs, known, epochs)
-            covariance += (torch.exp(2 * wanted[-1]) + JITTER) * torch.eye(len(known))
+            seen_at = (torch.from_numpy(seen.trials), epochs)
+            steady, passing = self._over_points(wanted, self._alone(known, known), known, known)
+            covariance = _over_time(wanted, steady, passing, seen_at, seen_at)
+            covariance += (torch.exp(2 * wanted[-1]) + JITTER) * torch.eye(len(values))
             factor = torch.linalg.cholesky(covariance)
-            between = self._covariance(wanted, known, epochs, asked, at)
+            steady, passing = self._over_points(wanted, self._alone(known, asked), known, asked)
+            between = _over_time(wanted, steady, passing, seen_at, (torch.arange(len(asked)), at))
             half = torch.linalg.solve_triangular(factor, between, upper=False)
             weights = torch.cholesky_solve(values[:, None], factor)[:, 0]
             mean = between.T @ weights
@@ -121,16 +128,28 @@ class CurveModel:
             self._scale * variance.sqrt().numpy(),
         )
 
-    def _covariance(self, parameters: Tensor, a: Tensor, s: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    def _alone(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the correlation of points in each parameter alone, float (parameters, a, b)."""
+        return torch.stack([_matern(a[:, columns], b[:, columns]) for columns in self._columns])
+
+    def _over_points(self, parameters: Tensor, alone: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the covariance of points for good, and of what they gain for a while, float (a, b) each."""
         lengths = torch.exp(parameters[: self._width])[self._groups]
         scales_a = torch.exp(parameters[self._width : 2 * self._width])
-        scale_g, scale_h, length_t, _ = torch.exp(parameters[2 * self._width :])
+        scale_g, scale_h = torch.exp(parameters[2 * self._width : 2 * self._width + 2])
         near = _matern(a / lengths, b / lengths)
-        in_time = torch.exp(-(s[:, None] - t[None, :]).abs() / length_t)
-        covariance: Tensor = near * (scale_g.square() + scale_h.square() * in_time)
-        for scale, columns in zip(scales_a, self._columns, strict=True):
-            covariance = covariance + scale.square() * _matern(a[:, columns], b[:, columns])
-        return covariance
+        steady = scale_g.square() * near + torch.tensordot(scales_a.square(), alone, dims=1)
+        return steady, scale_h.square() * near
+
+
+def _over_time(
+    parameters: Tensor, steady: Tensor, passing: Tensor, a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Return the covariance of values: each is of a point, by its place, after the log of an epoch."""
+    (at, s), (places, t) = a, b
+    in_time = torch.exp(-(s[:, None] - t[None, :]).abs() / torch.exp(parameters[LENGTH_T]))
+    pairs = at[:, None], places[None, :]
+    return steady[pairs] + passing[pairs] * in_time
 
 
 def mean_curve(seen: Observations, last: int) -> tuple[NDArray[np.float64], float]:

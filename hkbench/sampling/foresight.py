@@ -136,16 +136,18 @@ class Foresight:
         """
         if self.blind or not trials:
             return np.full(len(trials), -np.inf)
-        mean, deviation = self._expected(np.array([past.row for past in trials]))
+        mean, deviation = self.expected((), trials)
         return mean - float(ndtri(self._confidence)) * deviation
 
     def expected(
-        self, points: Sequence[Mapping[str, Any]]
+        self, points: Sequence[Mapping[str, Any]], trials: Sequence[Past] = ()
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return mean and standard deviation of the loss that points would end with, float (points,) each."""
-        return self._expected(self._features.rows(points))
+        """Return mean and standard deviation of the loss that points, and then trials, would end with.
 
-    def _expected(self, rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        Returns:
+            float (points and trials,) each.
+        """
+        rows = np.concatenate([self._features.rows(points), *(past.row[None] for past in trials)])
         known = self.known
         if len(known) >= max(self._fitted + REFIT_AFTER, round(self._fitted * 1.2)):
             self._model.fit(self._observations(known, FITTED_TO))
@@ -157,7 +159,6 @@ class Foresight:
             by_loss = sorted(known, key=lambda past: past.curve[-1])
             others = self._rng.choice(np.arange(most // 2, len(known)), most - most // 2, replace=False)
             known = [*by_loss[: most // 2], *(by_loss[each] for each in sorted(others))]
-        rows = np.array([past.row for past in known])
         picked = [
             (trial, epoch, loss)
             for trial, past in enumerate(known)
@@ -166,7 +167,7 @@ class Foresight:
         ]
         trials = np.array([trial for trial, _, _ in picked])
         return Observations(
-            points=rows[trials],
+            points=np.array([past.row for past in known]),
             epochs=np.array([epoch for _, epoch, _ in picked], dtype=np.float64),
             values=np.array([loss for _, _, loss in picked]),
             trials=trials,

@@ -73,27 +73,27 @@ class FrontierProposer:
         fresh = [point for point in found if self._costs(point) is not None]
         if self._foresight.blind or len(trials) < min(FIRST_POINTS, len(fresh)):
             return self._spread(fresh)
-        frozen = self._worth_thawing()
-        points = [*fresh, *(past.params for past in frozen.values())]
-        if not points:
+        frontier = self._frontier()
+        frozen = self._worth_thawing(frontier)
+        if not fresh and not frozen:
             return None
         last = self._foresight.last_epoch
         left = [last] * len(fresh) + [last - len(past.curve) for past in frozen.values()]
-        best = int(np.argmax(self._gains(points) / np.array(left)))
+        best = int(np.argmax(self._gains(fresh, list(frozen.values()), frontier) / np.array(left)))
         if best < len(fresh):
             return Proposal(params=fresh[best])
         number = list(frozen)[best - len(fresh)]
         return Proposal(params=dict(frozen[number].params), thaws=number)
 
-    def _worth_thawing(self) -> dict[int, Past]:
+    def _worth_thawing(self, frontier: list[Past]) -> dict[int, Past]:
         """Return the stopped trials that may, after all, end on the frontier, by number."""
         trials = self._foresight.trials.items()
         found = ((number, past) for number, past in trials if past.state == "stopped" and past.curve)
         stopped = dict(nsmallest(MOST_FROZEN, found, key=lambda each: each[1].curve[-1]))
-        if not stopped or not self._frontier:
+        if not stopped or not frontier:
             return stopped
         best = self._foresight.least_losses(list(stopped.values()))
-        known = np.array([[past.curve[-1], *self._cost_row(past.params)] for past in self._frontier])
+        known = np.array([[past.curve[-1], *self._cost_row(past.params)] for past in frontier])
 
         def beaten(loss: float, past: Past) -> bool:
             return bool((known <= [loss, *self._cost_row(past.params)]).all(axis=1).any())
@@ -104,7 +104,6 @@ class FrontierProposer:
             if not beaten(float(loss), past)
         }
 
-    @property
     def _frontier(self) -> list[Past]:
         """The complete trials that no other beats: all that there is to improve on."""
         complete = [past for past in self._foresight.known if past.state == "complete"]
@@ -127,12 +126,14 @@ class FrontierProposer:
         fewest = np.flatnonzero(np.array(counts) == min(counts))
         return Proposal(params=points[int(self._rng.choice(fewest))])
 
-    def _gains(self, points: list[dict[str, Any]]) -> NDArray[np.float64]:
-        """Return the volume that each point is expected to add to the frontier, float (points,)."""
-        complete = self._frontier
-        live = [past.params for past in self._foresight.live]
-        mean, deviation = self._foresight.expected([*points, *live])
-        costs = self._scaled_costs([*points, *live, *(past.params for past in complete)])
+    def _gains(
+        self, fresh: list[dict[str, Any]], frozen: list[Past], complete: list[Past]
+    ) -> NDArray[np.float64]:
+        """Return the volume that each is expected to add to the frontier, float (fresh and frozen,)."""
+        live = self._foresight.live
+        points = [*fresh, *(past.params for past in frozen)]
+        mean, deviation = self._foresight.expected(fresh, [*frozen, *live])
+        costs = self._scaled_costs([*points, *(past.params for past in (*live, *complete))])
         frontier = Frontier.of(
             losses=np.array([*mean[len(points) :], *(past.curve[-1] for past in complete)]),
             costs=costs[len(points) :],

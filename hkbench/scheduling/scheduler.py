@@ -12,8 +12,8 @@ import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hkbench.analysis.frontier import non_dominated
 from hkbench.scheduling.prospects import Prospects
 from hkbench.scheduling.rung import Rung
 from hkbench.spaces.space import STATIC, Schedule
@@ -49,7 +49,7 @@ class ParetoHalving:
         self._best: dict[int, list[float]] = {}
         self._passed: dict[int, int] = {}
         self._doubted: set[int] = set()
-        self._finished = Finished()
+        self._finished = Finished(self._width)
 
     def goes_on(
         self,
@@ -124,28 +124,20 @@ class ParetoHalving:
 class Finished:
     """The frontier of the feasible trials that have trained to their end."""
 
-    def __init__(self) -> None:
-        self._losses: NDArray[np.float64] | None = None
+    def __init__(self, objectives: int) -> None:
+        self._losses = np.empty((0, objectives))
 
     @property
     def known(self) -> bool:
         """Whether any trial has finished."""
-        return self._losses is not None
+        return len(self._losses) > 0
 
     def add(self, losses: list[float]) -> None:
         """Add a trial's losses, unless they are beaten; what they beat is dropped."""
-        if any(map(math.isnan, losses)) or self.beat(losses):
-            return
-        newcomer = np.array([losses])
-        if self._losses is None:
-            self._losses = newcomer
-            return
-        beaten = (newcomer <= self._losses).all(axis=1) & (newcomer != self._losses).any(axis=1)
-        self._losses = np.concatenate([self._losses[~beaten], newcomer])
+        all_ = np.concatenate([self._losses, [losses]])
+        self._losses = all_[non_dominated(all_)]
 
     def beat(self, losses: list[float]) -> bool:
         """Whether a trial on the frontier is as good in every objective and better in one."""
-        if self._losses is None:
-            return False
         no_worse, other = (self._losses <= losses).all(axis=1), (self._losses != losses).any(axis=1)
         return bool((no_worse & other).any())
