@@ -10,6 +10,7 @@ import time
 from collections import Counter
 
 import pytest
+from fakes_in_processes import sitecustomize
 from search_command import Place, command_line
 from search_fakes import draw_pictures, write_space
 
@@ -69,12 +70,10 @@ HEALTH = {
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "4",
 }
-FAKES = """
+FAKES = sitecustomize("""
 import os
 import time
-from importlib.machinery import PathFinder
 from pathlib import Path
-import sys
 
 GPUS, SHARE = Path(os.environ["FAKES"]), os.environ.get("FAKE_SHARE")
 MEET_WITHIN_S = 180
@@ -96,12 +95,7 @@ def fake_packing(module):
 
 def fake_trial(module):
     '''Train on the CPU whatever is asked for, and let no place hold two trials; the first ones meet.'''
-    import torch
-    class OnCpu:
-        device = staticmethod(lambda name: torch.device("cpu"))
-        def __getattr__(self, name):
-            return getattr(torch, name)
-    module.torch = OnCpu()
+    train_on_the_cpu(module)
     results = module.TrialRun.results
     def at_a_place(run, data):
         with a_place() as lock:
@@ -133,27 +127,14 @@ def meet(place):
             raise RuntimeError("some place was never taken")
         time.sleep(0.1)
 
-FAKED = {
-    "hkbench.driver.plan": fake_plan,
-    "hkbench.driver.ray_nodes": fake_nodes,
-    "hkbench.driver.gpu_packing": fake_packing,
-    "hkbench.trials.trial": fake_trial,
-}
-
-class Faking:
-    def find_spec(self, name, path=None, target=None):
-        if name not in FAKED or (name != "hkbench.trials.trial" and not SHARE):
-            return None
-        found = PathFinder.find_spec(name, path, target)
-        load = found.loader.exec_module
-        def exec_module(module):
-            load(module)
-            FAKED[name](module)
-        found.loader.exec_module = exec_module
-        return found
-
-sys.meta_path.insert(0, Faking())
-"""
+FAKED = {"hkbench.trials.trial": fake_trial}
+if SHARE:
+    FAKED |= {
+        "hkbench.driver.plan": fake_plan,
+        "hkbench.driver.ray_nodes": fake_nodes,
+        "hkbench.driver.gpu_packing": fake_packing,
+    }
+""")
 EPOCHS = 150
 EPOCH = re.compile(r"trial (\d+), epoch (\d+) ")
 UNTAUGHT = {

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import ray
 import torch
+from fakes_in_processes import sitecustomize
 from search_fakes import Heard, draw_pictures, tiny_plan
 
 from hkbench.driver import ray_nodes
@@ -24,10 +25,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 GIB = 1024**3
 TRIALS, EPOCHS, GPUS, CORES = 8, 2, 2, 4
-FAKE_GPUS = """
-import sys
-from importlib.machinery import PathFinder
-
+FAKE_GPUS = sitecustomize("""
 limited = [1.0]
 
 def note(**event):
@@ -47,11 +45,7 @@ def fake_trial(module):
     import ray
     import torch
     from hkbench.training.gpu_memory import TORCHS_OWN
-    class OnCpu:
-        device = staticmethod(lambda name: torch.device("cpu"))
-        def __getattr__(self, name):
-            return getattr(torch, name)
-    module.torch = OnCpu()
+    train_on_the_cpu(module)
     taken = {"peak_gpu_bytes": 300 * 1024**2, "gpu_reason": TORCHS_OWN}
     module.with_own_peak = lambda usage, own: usage.model_copy(update=taken)
     results = module.TrialRun.results
@@ -73,21 +67,7 @@ def fake_trial(module):
     module.TrialRun.results = on_a_share
 
 FAKED = {"hkbench.driver.ray_trial": fake_limit, "hkbench.trials.trial": fake_trial}
-
-class Faking:
-    def find_spec(self, name, path=None, target=None):
-        if name not in FAKED:
-            return None
-        found = PathFinder.find_spec(name, path, target)
-        load = found.loader.exec_module
-        def exec_module(module):
-            load(module)
-            FAKED[name](module)
-        found.loader.exec_module = exec_module
-        return found
-
-sys.meta_path.insert(0, Faking())
-"""
+""")
 SPACE = {
     "parameters": {
         "model": {"type": "categorical", "choices": ["household_s"]},
