@@ -1,16 +1,17 @@
 """`hkbench.search`: what the command does, from Python.
 
-import hkbench
-
+```python
 study = hkbench.search("distill", "pictures/", budget="30m")
 study.trials().sort_values("accuracy")
 study.frontier()
+```
 """
 
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any, Self
 
@@ -145,25 +146,26 @@ def search(
 
     Some of its processes import the calling program, so guard that: `if __name__ == "__main__":`.
     """
-    try:
-        plan = planned(
-            space,
-            str(data),
-            out=Path(out) if out is not None else None,
-            overrides={
-                key: value if isinstance(value, str) else json.dumps(value)
-                for key, value in (overrides or {}).items()
-            },
-            trials=str(trials) if trials is not None else None,
-            budget=budget,
-            logs=logs,
-            command=command_without_passwords(sys.argv),
-            **flags,
-        )
-    except TypeError as error:
+    unknown = flags.keys() - (signature(planned).parameters.keys() - {"command"})
+    if unknown:
         raise UsageError(
-            f"hkbench.search: {error}. The flags are those of 'hkbench search --help'."
-        ) from error
+            f"hkbench.search takes no {', '.join(sorted(unknown))}. The flags are those of "
+            "'hkbench search --help'."
+        )
+    plan = planned(
+        space,
+        str(data),
+        out=Path(out) if out is not None else None,
+        overrides={
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in (overrides or {}).items()
+        },
+        trials=str(trials) if trials is not None else None,
+        budget=budget,
+        logs=logs,
+        command=command_without_passwords(sys.argv),
+        **flags,
+    )
     if listener is not None:
         result = run_search(plan, listener)
     else:

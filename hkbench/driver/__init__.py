@@ -1,6 +1,6 @@
 """The driver of a search: gives trials to workers, takes in what they report, keeps records and budget.
 
-Only its modules ray_runtime, runner, ray_trial and cluster import Ray.
+Only its modules ray_runtime, ray_nodes, runner, ray_trial, placing and logs import Ray.
 """
 
 import os

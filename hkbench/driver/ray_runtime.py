@@ -5,11 +5,9 @@ import logging
 import os
 import secrets
 import shutil
-import signal
 import socket
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +20,7 @@ from ray.exceptions import RayError
 
 from hkbench.config import usable_cores
 from hkbench.driver.plan import SearchPlan
+from hkbench.driver.signals import keeping_handlers
 from hkbench.errors import HkbenchError, UsageError
 
 PREFIX, LOCK = "hkbench-", "driver.lock"
@@ -33,8 +32,6 @@ HEAD_BACK_WITHIN_S = 20.0
 """Ray itself waits a minute for a cluster's head, and then ends the process without a word."""
 HEAD_ANSWERS_WITHIN_S = 2.0
 NEEDED = ("raylet", "gcs_server")
-STOPPING = (signal.SIGINT, signal.SIGTERM)
-"""The signals that end a search cleanly."""
 WHERE_FROM = "The address is from --address or RAY_ADDRESS; without either, the search runs on this machine."
 
 
@@ -142,18 +139,10 @@ def ray_runtime(plan: SearchPlan) -> Iterator[Runtime]:
         yield Runtime()
         return
     # Short, for the paths of Ray's sockets lie below it and must not pass 107 bytes.
-    short = "/tmp" if os.name == "posix" else None
-    handlers = {number: signal.getsignal(number) for number in STOPPING}
+    folders = "/tmp" if os.name == "posix" else tempfile.gettempdir()
+    as_before = keeping_handlers()  # Ray's own would end the process without a word
     others = _children()
-
-    def as_before() -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number, handler in handlers.items():  # Ray's own would end the process without a word
-            signal.signal(number, handler)
-
     runtime = Runtime()
-    folders = short or tempfile.gettempdir()
     _remove_orphans(Path(folders))
     with (
         tempfile.TemporaryDirectory(prefix=PREFIX, dir=folders, ignore_cleanup_errors=True) as folder,

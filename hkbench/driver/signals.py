@@ -2,13 +2,13 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from hkbench.driver.ray_runtime import STOPPING
-
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+"""The signals that end a search cleanly."""
 Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -33,14 +33,23 @@ def interruptible(interrupt: Callable[[], None]) -> Iterator[None]:
         yield
 
 
+def keeping_handlers() -> Callable[[], None]:
+    """Return a function that puts the handlers of `STOPPING` back as they are now."""
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
+    return lambda: _handle(handlers)
+
+
 @contextmanager
 def _handled(handlers: dict[signal.Signals, Handler]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    before = {number: signal.getsignal(number) for number in handlers}
+    _handle(handlers)
     try:
         yield
     finally:
-        for number, handler in before.items():
+        _handle(before)
+
+
+def _handle(handlers: Mapping[signal.Signals, Any]) -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -11,11 +11,7 @@ from hkbench.driver.ray_runtime import ray_runtime
 from hkbench.driver.runner import run_trials
 from hkbench.driver.session import SearchSession
 from hkbench.runs.confirm import Wanted, confirmations, due
-from hkbench.runs.finish import (
-    best_student,
-    twin_of,
-    twin_params,
-)
+from hkbench.runs.finish import best_student, twin_of, twin_params
 from hkbench.runs.gpus import gpu_shares
 from hkbench.runs.prepare import Listener, PhaseClock, Prepared
 from hkbench.scheduling.judging import never_stopping, rule_so_far

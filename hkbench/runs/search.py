@@ -11,12 +11,7 @@ from hkbench.driver.signals import sigterm_like_ctrl_c
 from hkbench.errors import HkbenchError, NoTrialCompletedError, StoppedError
 from hkbench.runs.extend import is_more
 from hkbench.runs.findings import find_out
-from hkbench.runs.finish import (
-    chosen_trials,
-    measure,
-    ship,
-    weak_teacher,
-)
+from hkbench.runs.finish import chosen_trials, measure, ship, weak_teacher
 from hkbench.runs.gpus import trials_on_gpus
 from hkbench.runs.parts import Search, SearchListener, assemble, train, unconfirmed
 from hkbench.runs.prepare import PhaseClock, Prepared, open_pictures, prepare
