@@ -94,7 +94,7 @@ class AskTell:
         return self._add(params, like, {SEED_POINT: name, BESIDE: True})
 
     def _add(self, params: dict[str, Any], like: int, attrs: dict[str, Any]) -> Asked:
-        distributions = self._study.get_trials(deepcopy=False)[like].distributions
+        distributions = self._all[like].distributions
         self._study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.RUNNING,
@@ -103,7 +103,7 @@ class AskTell:
                 user_attrs=attrs,
             )
         )
-        added = self._study.get_trials(deepcopy=False)[-1]
+        added = self._all[-1]
         self._tally.note(added)
         return asked_of(added, params)
 
@@ -137,9 +137,7 @@ class AskTell:
             return propose(self._tally.had)
         if self._grid is None and repeats == REPEATS_BEFORE_LISTED:
             points = self._space.points()
-            self._grid = (
-                None if points is None else shuffled(points, seed=len(self._study.get_trials(deepcopy=False)))
-            )
+            self._grid = None if points is None else shuffled(points, seed=len(self._all))
         return Proposal(params=self._grid.pop()) if self._grid else None
 
     def _waiting(self) -> bool:
@@ -148,10 +146,10 @@ class AskTell:
 
     def _earlier(self, number: int, params: dict[str, Any]) -> FrozenTrial | None:
         first = self._tally.first(point_key(params))
-        return None if first in (None, number) else self._study.get_trials(deepcopy=False)[first]
+        return None if first in (None, number) else self._all[first]
 
     def _note(self, number: int) -> None:
-        self._tally.note(self._study.get_trials(deepcopy=False)[number])
+        self._tally.note(self._all[number])
 
     def running(self) -> list[Asked]:
         """Return the trials that were asked and not told: after a crash, those to go on with.
@@ -178,8 +176,13 @@ class AskTell:
         """
         return self._tally.trained
 
+    @property
+    def _all(self) -> list[FrozenTrial]:
+        """All trials by number, those that repeat others or only wait too; to be read, not changed."""
+        return self._study.get_trials(deepcopy=False)
+
     def _trials(self) -> Iterator[FrozenTrial]:
-        for trial in self._study.get_trials(deepcopy=False):
+        for trial in self._all:
             if SAME_AS not in trial.user_attrs and trial.state != TrialState.WAITING:
                 yield trial
 
@@ -234,7 +237,7 @@ class AskTell:
         self._note(number)
 
     def _open_trial(self, number: int) -> optuna.Trial | None:
-        frozen = self._study.get_trials(deepcopy=False)[number]
+        frozen = self._all[number]
         if frozen.state.is_finished():
             return None
         return optuna.Trial(self._study, frozen._trial_id)
@@ -259,7 +262,7 @@ class AskTell:
 
     def is_beside(self, number: int) -> bool:
         """Whether a trial was added for a comparison."""
-        return BESIDE in self._study.get_trials(deepcopy=False)[number].user_attrs
+        return BESIDE in self._all[number].user_attrs
 
     def beside(self) -> set[int]:
         """Return the trials that were added for comparisons."""
@@ -273,12 +276,12 @@ class AskTell:
 
     def failures(self, number: int) -> list[tuple[str, str]]:
         """Return (cause, reason) of each time that a trial has failed and was tried again."""
-        attrs = self._study.get_trials(deepcopy=False)[number].user_attrs
+        attrs = self._all[number].user_attrs
         return [(cause, reason) for cause, reason in attrs.get(FAILURES, ())]
 
     def again(self, number: int) -> Asked | None:
         """Add a trial of the point of one that has failed, counted in its place; None if there is one."""
-        trials = self._study.get_trials(deepcopy=False)
+        trials = self._all
         if any(trial.user_attrs.get(AGAIN) == number for trial in trials):
             return None
         name = trials[number].user_attrs.get(SEED_POINT)
@@ -287,7 +290,7 @@ class AskTell:
     def narrow_to(self, space: Space) -> None:
         """Go on within a space that is the study's own, or a narrower one."""
         choices: dict[str, list[Any]] = {}
-        for trial in self._study.get_trials(deepcopy=False):
+        for trial in self._all:
             for name, known in trial.distributions.items():
                 if isinstance(known, CategoricalDistribution):
                     choices[name] = list(known.choices)
@@ -296,7 +299,7 @@ class AskTell:
                 choices[name].append(value)
         self._space = widened(space, choices)
         if self._space != space:
-            seed = len(self._study.get_trials(deepcopy=False))
+            seed = len(self._all)
             self._study.sampler = WithinSampler(self._study.sampler, space, seed)
 
     def _waiting_values(self) -> Iterator[tuple[str, Any]]:
@@ -306,7 +309,7 @@ class AskTell:
 
     def params_of(self, number: int) -> dict[str, Any] | None:
         """Return the point of a trial; None if the study has no such trial, or one that only waits."""
-        trials = self._study.get_trials(deepcopy=False)
+        trials = self._all
         known = number < len(trials) and trials[number].state != TrialState.WAITING
         return dict(trials[number].params) if known else None
 
@@ -326,9 +329,9 @@ class AskTell:
     def adopt(self, asked: Asked) -> None:
         """Add a trial that is on record and that the study has lost, with those before it as repeats."""
         number = asked.number
-        if number < len(self._study.get_trials(deepcopy=False)):  # it waits: the first of those that do
+        if number < len(self._all):  # it waits: the first of those that do
             self._space.choose(self._study.ask())
-        for lost in range(len(self._study.get_trials(deepcopy=False)), number + 1):
+        for lost in range(len(self._all), number + 1):
             own = lost == number
             fixed = optuna.trial.FixedTrial(asked.params)
             self._space.choose(fixed)
@@ -371,4 +374,4 @@ class AskTell:
         if self._journal is not None:
             mend_journal(self._journal)
         with suppress(OSError, StorageInternalError):  # what was written before the fault counts too
-            self._tally = Tally(self._study.get_trials(deepcopy=False))
+            self._tally = Tally(self._all)
