@@ -112,7 +112,7 @@ def tell(study: AskTell, record: TrialRecord) -> None:
     values = {name: value for name, value in record.values.items() if value is not None}
     if record.confirms is not None:
         reason = f"confirms trial {record.confirms}" + (f": {record.reason}" if record.reason else "")
-        study.tell_confirmed(record.number, record.state, values, reason)
+        study.additions.tell_confirmed(record.number, record.state, values, reason)
     elif record.state == "COMPLETE":
         study.tell_complete(record.number, values, record.constraints)
     elif record.state == "PRUNED" and record.epochs == 0 and GPU_BYTES not in record.constraints:

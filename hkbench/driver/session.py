@@ -78,7 +78,7 @@ class SearchSession:
         self.fault: Exception | None = None
         self.exhausted = False
         self._spending = Spending(plan.concurrency or 1, clock)
-        for epoch, usage in self._recorded.costs(without=study.beside()):
+        for epoch, usage in self._recorded.costs(without=study.additions.beside()):
             self._spending.note(epoch.seconds, usage, epoch.search_seconds)
 
     def start_clock(self, budget: Budget | None) -> None:
@@ -94,7 +94,7 @@ class SearchSession:
     def try_failed_again(self) -> None:
         """Let each point that has failed run once more, as a trial of its own."""
         for trial in self._recorded.ended.values():
-            again = self._study.again(trial.number) if trial.state == "FAIL" else None
+            again = self._study.additions.again(trial.number) if trial.state == "FAIL" else None
             if again is not None:
                 self._unfinished.append(again)
 
@@ -170,7 +170,8 @@ class SearchSession:
             self._ledger.note_end(self._ledger.end_unbuilt(asked, str(error)))
             return None
         self._live[asked.number] = live = self._attempts.begin(asked, settings)
-        begun = self._recorded.epochs(asked.number) or live.failures or self._study.is_beside(asked.number)
+        beside = self._study.additions.is_beside(asked.number)
+        begun = beside or self._recorded.epochs(asked.number) or live.failures
         refusal = why_not(self._plan.space, asked.params, cost, begun=bool(begun))
         if refusal is not None:
             self._refused += 1

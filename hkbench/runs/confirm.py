@@ -67,10 +67,10 @@ def due(
     study: AskTell, trials: Sequence[TrialRecord], objectives: Mapping[str, str], k: int, seeds: int = SEEDS
 ) -> list[Asked]:
     """Ask the study for the confirmations that are missing, after those that were cut off."""
-    begun = study.confirming() if k else []
+    begun = study.additions.confirming() if k else []
     known = {(asked.confirms, asked.seed) for asked in begun}
     return begun + [
-        study.confirm(wanted.params, wanted.confirms, wanted.seed, wanted.name)
+        study.additions.confirm(wanted.params, wanted.confirms, wanted.seed, wanted.name)
         for wanted in confirmations(trials, objectives, k, seeds)
         if (wanted.confirms, wanted.seed) not in known
     ]

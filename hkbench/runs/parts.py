@@ -129,7 +129,7 @@ def _missing_twin(search: Search) -> list[Asked]:
     if lacking is None:
         return []
     student, params = lacking
-    return [search.study.insist(params, student, f"twin of {student} without a teacher")]
+    return [search.study.additions.insist(params, student, f"twin of {student} without a teacher")]
 
 
 def _lacking_twin(search: Search) -> tuple[int, dict[str, object]] | None:

@@ -22,8 +22,8 @@ MOST_CURVES = 192
 FITTED_TO = 64
 """So many of them give lengths and scales, which need few."""
 BOUNDS_LAST = 4
-"""The bounds of all live trials are found at once, and anew after reports of 1/4 of them: with fewer than 8
-trials side by side after every report.
+"""The bounds of all live trials in doubt are found at once, and anew after reports of 1/4 of the live ones:
+with fewer than 8 trials side by side after every report.
 """
 
 Ending = Literal["complete", "stopped", "gone"]
@@ -58,6 +58,7 @@ class Foresight:
         self._known: dict[int, Past] = {}
         self._live: set[int] = set()
         self._bounds: dict[int, float] = {}
+        self._doubted: set[int] = set()
         self._reports = 0
 
     def started(self, number: int, params: Mapping[str, Any], thaws: int | None = None) -> None:
@@ -92,6 +93,7 @@ class Foresight:
         if number in self.trials:
             self.trials[number].state = state
             self._live.discard(number)
+            self._doubted.discard(number)
             self._note_known(number)
 
     def _note_known(self, number: int) -> None:
@@ -120,13 +122,15 @@ class Foresight:
         """Return the least loss that a live trial may end with; −inf while nothing is known of it.
 
         The bound is as old as the last reports of others (`BOUNDS_LAST`), so that a report costs the same
-        however many trials are under way.
+        however many trials are under way. It is found for those that were asked for before.
         """
+        if number in self._live:
+            self._doubted.add(number)
         if self._reports > 0 and self._reports >= len(self._live) // BOUNDS_LAST:
             self._reports = 0
-            live = sorted(self._live)
-            found = self.least_losses([self.trials[each] for each in live])
-            self._bounds = dict(zip(live, map(float, found), strict=True))
+            doubted = sorted(self._doubted)
+            found = self.least_losses([self.trials[each] for each in doubted])
+            self._bounds = dict(zip(doubted, map(float, found), strict=True))
         return self._bounds.get(number, -math.inf)
 
     def least_losses(self, trials: Sequence[Past]) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,8 +16,6 @@ from hkbench.spaces.space import MOST_POINTS, Space
 
 SEED_POINT = "seed_point"
 SAME_AS = "same_as"
-LAST_VALUES = "last_values"
-REASON = "reason"
 REFUSED = "refused"
 BESIDE = "beside"
 """Marks a trial that a search adds for a comparison: it isn't one of those that were asked for."""
@@ -25,7 +23,9 @@ CONFIRMS = "confirms"
 """Names the trial that this one trains again, from the seed `SEED`."""
 SEED = "seed"
 ENDED = "ended"
-"""How a confirmation has ended: to Optuna each one is a failed trial, which no sampler looks at."""
+"""How a trial has ended, where that isn't by its values: `state`, `reason` and `last_values` in one, for each
+write waits for the disk.
+"""
 AGAIN = "again"
 """Names the failed trial whose point this one tries again."""
 STATES: dict[TrialState, Literal["COMPLETE", "PRUNED", "FAIL"]] = {
@@ -109,6 +109,27 @@ def attrs_of(asked: Asked) -> dict[str, Any]:
         BESIDE: confirming or None,
     }
     return {name: value for name, value in known.items() if value is not None}
+
+
+def ending(
+    state: Literal["COMPLETE", "PRUNED", "FAIL"], reason: str, values: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """Return what `ENDED` holds; `ended_as` reads it."""
+    return {"state": state, "reason": reason, "last_values": dict(values or {})}
+
+
+def ended_as(trial: FrozenTrial) -> Ended:
+    """Return how a trial of the study has ended.
+
+    To Optuna each confirmation is a failed trial, which no sampler looks at: what it is says `ENDED`.
+    """
+    end = trial.user_attrs.get(ENDED, {})
+    return Ended(
+        asked=asked_of(trial, trial.params),
+        state=end.get("state", STATES[trial.state]),
+        reason=end.get("reason"),
+        refused=REFUSED in trial.user_attrs,
+    )
 
 
 def random_points(space: Space, count: int, seed: int) -> list[dict[str, Any]]:

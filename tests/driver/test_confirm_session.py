@@ -112,7 +112,7 @@ def test_a_kill_between_record_and_study_is_mended_without_telling_the_sampler(o
     search(session)
     session.only(missing(study, run, plan, k=1, seeds=1))
     ready = session.next_trial()
-    monkeypatch.setattr(study, "tell_confirmed", lambda *_: None)
+    monkeypatch.setattr(study.additions, "tell_confirmed", lambda *_: None)
     session.on_end(ready.number, result_of(ready.number, 2, accuracy=0.9))
 
     session, study, run, plan = opened()
@@ -133,7 +133,7 @@ def test_one_that_the_study_has_lost_is_given_back_as_what_it_is(opened):
     session, study, run, plan = opened()
     assert study.trained() == 3
     assert missing(study, run, plan, k=1, seeds=1)[0].confirms is not None
-    session.only(study.confirming())
+    session.only(study.additions.confirming())
     assert session.next_trial() is None
     assert study.trained() == 3
     assert missing(study, run, plan, k=1, seeds=1) == []
@@ -148,7 +148,7 @@ def test_a_study_that_is_extended_goes_on_with_its_own_trials_first(opened):
     search(session)
     own = [trial for trial in run.trials() if trial.confirms is None]
     assert len(own) == 5
-    assert len(study.confirming()) > 0
+    assert len(study.additions.confirming()) > 0
 
 
 def test_one_that_fails_is_told_as_failed_and_not_asked_for_again(opened):
@@ -167,7 +167,9 @@ def test_beside_trials_end_a_search_whose_budget_is_spent(opened):
     session.start_clock(parse_budget("2 epochs"))
     search(session)
     session.close()
-    session.only([study.insist({"model": "household_s", "loss": "hard"}, 0, "twin of 0 without a teacher")])
+    session.only(
+        [study.additions.insist({"model": "household_s", "loss": "hard"}, 0, "twin of 0 without a teacher")]
+    )
     twin = session.next_trial()
     assert twin is not None
     session.on_end(twin.number, result_of(twin.number, 2))

@@ -255,7 +255,7 @@ def test_twins_and_trials_tried_again_are_not_among_those_asked_for(tmp_path):
     going = Going(tmp_path)
     session = going.open(schedule={"trials": 2, "max_epochs": 2})
     going.play(session)
-    asked = going.study.insist({"model": "household_s", "loss": "hard"}, 0, "twin of 0")
+    asked = going.study.additions.insist({"model": "household_s", "loss": "hard"}, 0, "twin of 0")
     session.only([asked])
     going.play(session)
     assert len(going.run.trials()) == 3

@@ -106,15 +106,15 @@ def test_a_thawed_trial_that_the_study_has_lost_comes_back_as_one():
 def test_a_fault_after_a_write_costs_no_point_its_place(tmp_path):
     study = AskTell.open(tmp_path / "study.log", space_of(), 0, "random")
     first = study.ask()
-    noted, study._note = study._note, fail
+    noted, study._book.note = study._book.note, fail
     with pytest.raises(OSError, match="away"):
         study.ask()
     with pytest.raises(OSError, match="away"):
         study.tell_complete(first.number, dict.fromkeys(space_of().objectives, 1.0), {})
-    study._note = noted
+    study._book.note = noted
     study.mend()
     assert study.trained() == 1
-    assert len(study._tally.had) == 2
+    assert len(study._book.tally.had) == 2
 
 
 def fail(*_):
