@@ -134,9 +134,9 @@ class SearchPlan:
 def packed(plan: SearchPlan, recorded: tuple[int, int] | None = None) -> SearchPlan:
     """Return the plan with its number of trials at once, chosen for this machine where that is left open.
 
-    The measurement is made once and kept, see `benchmark.packing`; a quick search takes what is there. On a
-    GPU one trial runs at a time. A search that is resumed goes on as it is `recorded`: with other threads,
-    sums would be rounded otherwise.
+    The measurement is made once and kept, see `benchmark.packing`; a quick search takes what is there. How
+    many trials share a GPU is `runs.gpus`' to say. A search that is resumed goes on as it is `recorded`: with
+    other threads, sums would be rounded otherwise.
     """
     if plan.concurrency is not None:
         return plan

@@ -197,7 +197,7 @@ class SearchSession:
             recorded_epochs=live.recorded,
             costs=cost,
             attempt=live.attempts,
-            epoch_limit_s=self._workers.limit_s(settings),
+            epoch_limit_s=self._workers.limit_s(live),
             thaws=live.asked.thaws,
             held=self.shares.give(live),
         )

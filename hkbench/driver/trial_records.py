@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from hkbench.analysis.metrics import METRICS
@@ -105,6 +106,11 @@ class LiveTrial:
     gpu_share: float | None = None
     broken: dict[str, float] = field(default_factory=dict)
 
+    @cached_property
+    def network(self) -> str:
+        """Its network by name and resolution."""
+        return self.settings.architecture.label
+
     def take_up(self, epochs: Sequence[EpochRecord], usage: list[Usage], costs: dict[str, float]) -> None:
         """Go on after the epochs that are on record."""
         last = epochs[-1]
@@ -131,7 +137,7 @@ def trial_record(
         confirms=live.asked.confirms,
         settings=live.settings.model_dump(),
         seed_point=live.asked.seed_point,
-        model=live.settings.architecture.label,
+        model=live.network,
         image_size=live.settings.image_size,
         loss=loss.name,
         weight_hard=loss.weight_hard,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from hkbench.driver.trial_records import LiveTrial
 from hkbench.driver.watch import EpochLimit, Watch
-from hkbench.spaces.settings import TrialSettings
 from hkbench.trials.failures import Failure, OutOfMemoryKills, failure_of_worker
 from hkbench.trials.watchdog import hang_file, take_hang
 
@@ -27,14 +26,13 @@ class Workers:
         self._watch = Watch(self._limit, max_epochs, clock)
         self._out_of_memory = OutOfMemoryKills()
 
-    def limit_s(self, settings: TrialSettings) -> float | None:
+    def limit_s(self, live: LiveTrial) -> float | None:
         """Return how long an epoch of a trial may take; None while too little is known."""
-        return self._limit.of(settings.architecture.label)
+        return self._limit.of(live.network)
 
     def began(self, live: LiveTrial) -> None:
         """A worker has been given a trial."""
-        label = live.settings.architecture.label
-        self._watch.began(live.asked.number, label, live.settings, live.recorded)
+        self._watch.began(live.asked.number, live.network, live.settings, live.recorded)
 
     def built(self, number: int) -> None:
         """A worker has built its trial."""
@@ -44,7 +42,7 @@ class Workers:
         """A worker has trained an epoch, or, without seconds, reported one that was trained before."""
         self._watch.reported(live.asked.number, epoch)
         if seconds is not None:
-            self._limit.note(live.settings.architecture.label, seconds)
+            self._limit.note(live.network, seconds)
 
     def ended(self, number: int) -> None:
         """A trial has no worker any more."""

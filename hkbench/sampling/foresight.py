@@ -21,9 +21,9 @@ MOST_CURVES = 192
 """So many curves at most are looked at, the better half of them by their last loss."""
 FITTED_TO = 64
 """So many of them give lengths and scales, which need few."""
-BOUNDS_LAST = 4
-"""The bounds of all live trials in doubt are found at once, and anew after reports of 1/4 of the live ones:
-with fewer than 8 trials side by side after every report.
+BOUNDS_LAST = 3
+"""The bounds of all live trials in doubt are found at once, and anew after reports of 1/3 of the live ones:
+with fewer than 6 trials side by side after every report.
 """
 
 Ending = Literal["complete", "stopped", "gone"]

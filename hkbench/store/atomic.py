@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from hkbench.errors import UsageError
 
@@ -45,14 +46,22 @@ def append_line(path: Path, line: str) -> None:
     Raises:
         UsageError: the disk is full; earlier lines are untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with explaining_full_disk(path), path.open("ab+") as file:
+    with explaining_full_disk(path), _appending(path) as file:
         size = file.seek(0, os.SEEK_END)
         if size:
             file.seek(size - 1)
             if file.read(1) != b"\n":
                 file.write(b"\n")
         file.write(line.encode() + b"\n")
+
+
+def _appending(path: Path) -> BinaryIO:
+    """Open a file to append to; its folder is made once, not at each line."""
+    try:
+        return path.open("ab+")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("ab+")
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def test_no_sampler_and_no_stopping_rule_hears_of_them(opened):
     assert study.trained() == trained
     again = [trial for trial in told.trials if "confirms" in trial.user_attrs]
     assert {trial.state.name for trial in again} == {"FAIL"}
-    assert {trial.user_attrs["ended"] for trial in again} == {"COMPLETE"}
+    assert {trial.user_attrs["ended"]["state"] for trial in again} == {"COMPLETE"}
     numbers = {epoch.number for epoch in recorded_epochs(plan.space, run, study.running(), fake_costs)}
     assert not numbers & {trial.number for trial in again}
 

@@ -61,7 +61,7 @@ def test_states_in_the_study_and_in_the_records_agree(opened):
         "the worker process was lost",
     ]
     assert [t.state.name for t in optuna_trials(run)] == ["PRUNED", "FAIL", "FAIL"]
-    assert optuna_trials(run)[0].user_attrs["last_values"]["accuracy"] == 0.2
+    assert optuna_trials(run)[0].user_attrs["ended"]["last_values"]["accuracy"] == 0.2
 
 
 def test_telling_twice_changes_nothing(opened):

@@ -3,16 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from training_fakes import bright_pictures, three_parts
+from training_fakes import three_parts
+from trial_fakes import job_of
 
-from hkbench.data.augment import ViewPolicy, sample_views
 from hkbench.spaces.settings import settings_of
 from hkbench.store.cache import entries
 from hkbench.training.checkpoint import load_checkpoint
-from hkbench.training.rendered import rendered_views
-from hkbench.trials.checkpoint_store import CheckpointStore
-from hkbench.trials.shared import SharedData, keep_split, keep_views
-from hkbench.trials.trial import Job, TrialRun
+from hkbench.trials.trial import TrialRun
 
 VIEWS = 2
 
@@ -20,19 +17,7 @@ VIEWS = 2
 @pytest.fixture
 def job(tmp_path, monkeypatch):
     monkeypatch.setenv("HKBENCH_CACHE", str(tmp_path / "cache"))
-    store, split = bright_pictures(tmp_path / "cache"), three_parts()
-    table = sample_views(VIEWS, len(split.train), 0, ViewPolicy(mixup=0.3))
-    shared = SharedData(
-        stores={32: store.path},
-        split=keep_split(split),
-        views=keep_views(table),
-        rendered=rendered_views([store], split, table),
-        teachers=[],
-        teacher_logits=None,
-        classes=store.classes,
-    )
-    checkpoints = CheckpointStore.at(tmp_path / "checkpoints")
-    return Job(shared=shared, checkpoints=checkpoints, max_epochs=2, seed=0, threads=1, device="cpu")
+    return job_of(tmp_path, views=VIEWS)
 
 
 def trial(job, number, **settings):
