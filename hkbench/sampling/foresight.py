@@ -106,7 +106,7 @@ class Foresight:
     @property
     def known(self) -> list[Past]:
         """The trials that have a curve and may count, in the order of their numbers."""
-        return [past for _, past in sorted(self._known.items())]
+        return [self._known[number] for number in sorted(self._known)]
 
     @property
     def live(self) -> list[Past]:
@@ -160,7 +160,8 @@ class Foresight:
 
     def _observations(self, known: list[Past], most: int) -> Observations:
         if len(known) > most:
-            by_loss = sorted(known, key=lambda past: past.curve[-1])
+            order = np.argsort([past.curve[-1] for past in known], kind="stable")
+            by_loss = [known[each] for each in order]
             others = self._rng.choice(np.arange(most // 2, len(known)), most - most // 2, replace=False)
             known = [*by_loss[: most // 2], *(by_loss[each] for each in sorted(others))]
         picked = [

@@ -61,8 +61,4 @@ class Additions:
         self, number: int, state: Literal["COMPLETE", "PRUNED", "FAIL"], values: dict[str, float], reason: str
     ) -> None:
         """Record a confirmation's end without telling the sampler: all of them pass over failed trials."""
-        trial = self._book.unfinished(number)
-        if trial is None:
-            return
-        trial.set_user_attr(ENDED, ending(state, reason, values))
-        self._book.tell(number, state=TrialState.FAIL)
+        self._book.end(number, state=TrialState.FAIL, attrs={ENDED: ending(state, reason, values)})

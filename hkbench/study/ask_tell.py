@@ -34,7 +34,6 @@ from hkbench.study.points import (
     shuffled,
     shuffled_grid,
 )
-from hkbench.study.samplers import experimental_parts
 from hkbench.study.storage import JOURNAL, RunStorage, without_password
 
 ASKS_BEFORE_EXHAUSTED = 64
@@ -147,20 +146,13 @@ class AskTell:
 
     def tell_complete(self, number: int, values: dict[str, float], violations: dict[str, float]) -> None:
         """Record a trial that ran to its end; a violation above 0 marks it infeasible."""
-        trial = self._book.unfinished(number)
-        if trial is None:
-            return
-        with experimental_parts():
-            for name, violation in violations.items():
-                trial.set_constraint(name, violation)
-        self._book.tell(number, [values[name] for name in self._space.objectives])
+        wanted = [values[name] for name in self._space.objectives]
+        self._book.end(number, values=wanted, violations=violations)
 
     def tell_refused(self, number: int, values: dict[str, float], reason: str) -> None:
         """Record a trial whose architecture alone breaks a limit: pruned, and not counted as trained."""
-        trial = self._book.unfinished(number)
-        if trial is not None:
-            trial.set_user_attr(REFUSED, True)
-        self.tell_pruned(number, values, reason)
+        attrs = {REFUSED: True, ENDED: ending("PRUNED", reason, values)}
+        self._book.end(number, state=TrialState.PRUNED, attrs=attrs)
 
     def tell_pruned(
         self,
@@ -173,22 +165,12 @@ class AskTell:
 
         `violations` are those of limits that no value would have kept, such as a device's memory.
         """
-        trial = self._book.unfinished(number)
-        if trial is None:
-            return
-        with experimental_parts():
-            for name, violation in (violations or {}).items():
-                trial.set_constraint(name, violation)
-        trial.set_user_attr(ENDED, ending("PRUNED", reason, values))
-        self._book.tell(number, state=TrialState.PRUNED)
+        attrs = {ENDED: ending("PRUNED", reason, values)}
+        self._book.end(number, state=TrialState.PRUNED, attrs=attrs, violations=violations)
 
     def tell_failed(self, number: int, reason: str) -> None:
         """Record a trial that could not be trained, and why."""
-        trial = self._book.unfinished(number)
-        if trial is None:
-            return
-        trial.set_user_attr(ENDED, ending("FAIL", reason))
-        self._book.tell(number, state=TrialState.FAIL)
+        self._book.end(number, state=TrialState.FAIL, attrs={ENDED: ending("FAIL", reason)})
 
     def _completed(self, trial: FrozenTrial) -> dict[str, Any]:
         """Return a trial's point, the parameters that it lacks drawn now."""

@@ -1,6 +1,6 @@
 """An Optuna study as its one driver reads and writes it: a trial by its number, without a look at all."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,10 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
+from hkbench.study.journal import grouped
 from hkbench.study.opening import mend_journal
 from hkbench.study.points import SAME_AS, Asked, asked_of
+from hkbench.study.samplers import experimental_parts
 from hkbench.study.tally import Tally
 
 
@@ -82,11 +84,37 @@ class Book:
         self.tally.note(added)
         return asked_of(added, params)
 
-    def tell(
-        self, number: int, values: Sequence[float] | None = None, state: TrialState | None = None
+    def end(
+        self,
+        number: int,
+        *,
+        values: Sequence[float] | None = None,
+        state: TrialState | None = None,
+        attrs: Mapping[str, Any] | None = None,
+        violations: Mapping[str, float] | None = None,
     ) -> None:
-        """Tell Optuna of a trial's end, and count it."""
-        self.study.tell(number, values, state)
+        """Tell Optuna of a trial's end, and count it; telling it again changes nothing.
+
+        Args:
+            number: of the trial.
+            values: of the objectives, in their order; without a `state` it is complete.
+            state: of a trial without values.
+            attrs: what is kept beside it.
+            violations: by how much it breaks limits.
+        """
+        found = self.trial(number)
+        if found.state.is_finished():
+            return
+        storage, trial_id = self.study._storage, found._trial_id
+        if violations:
+            trial = optuna.Trial(self.study, trial_id)
+            with experimental_parts():
+                for name, violation in violations.items():
+                    trial.set_constraint(name, violation)
+        with grouped(storage):
+            for name, value in (attrs or {}).items():
+                storage.set_trial_user_attr(trial_id, name, value)
+            self.study.tell(number, values, state)
         self.note(number)
 
     def mend(self) -> None:

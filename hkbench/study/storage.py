@@ -12,12 +12,13 @@ from typing import Any, NoReturn, Self
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import BaseJournalBackend
 from pydantic import ValidationError
 
 from hkbench.errors import UsageError
 from hkbench.store.atomic import write_text
 from hkbench.store.records import Record
+from hkbench.study.journal import GroupingJournal
 from hkbench.trials.checkpoint_store import OBJECT_STORES, CheckpointStore, with_prefix, within
 from hkbench.trials.patience import Patience
 
@@ -224,7 +225,7 @@ def check_places(places: Places, *, sleep: Callable[[float], None] = time.sleep)
 
 
 def _in_file(path: Path) -> BaseStorage:
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+    return JournalStorage(GroupingJournal(path))
 
 
 def in_database(url: str) -> BaseStorage:

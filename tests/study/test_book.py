@@ -1,5 +1,9 @@
 """What a study's driver reads of it, and that nothing which waits in it is missed."""
 
+import os
+
+import pytest
+
 from hkbench.spaces.space import Space
 from hkbench.study.ask_tell import AskTell
 from hkbench.study.points import ENDED, point_key
@@ -54,3 +58,36 @@ def test_points_that_wait_come_first_also_after_none_did(tmp_path):
     study._book.study.enqueue_trial({"temperature": 8.5})  # half of a write that failed
     study.mend()
     assert study.ask().params == {"temperature": 8.5}
+
+
+def lines_of(tmp_path):
+    return (tmp_path / "study.log").read_text().splitlines()
+
+
+def test_a_trial_s_end_waits_for_the_disk_once(tmp_path, monkeypatch):
+    study = study_of(tmp_path)
+    asked = study.ask()
+    before, waits = len(lines_of(tmp_path)), []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: waits.append(file) or fsync(file))
+    study.tell_refused(asked.number, VALUES, "too large")
+    assert len(lines_of(tmp_path)) == before + 3, "what was refused, why, and the end"
+    assert len(waits) == 1
+
+
+def test_an_end_that_can_not_be_written_leaves_nothing_of_itself(tmp_path, monkeypatch):
+    study = study_of(tmp_path)
+    asked = study.ask()
+    before = lines_of(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(study._book.study, "tell", fail)
+        with pytest.raises(OSError, match="away"):
+            study.tell_pruned(asked.number, VALUES, "beaten")
+    assert lines_of(tmp_path) == before
+    assert ENDED not in study._book.trial(asked.number).user_attrs
+    study.tell_pruned(asked.number, VALUES, "beaten")
+    assert study_of(tmp_path)._book.trial(asked.number).state.name == "PRUNED"
+
+
+def fail(*_):
+    raise OSError(5, "away")
