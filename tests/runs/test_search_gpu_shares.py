@@ -42,6 +42,7 @@ def fake_limit(module):
 def fake_trial(module):
     '''Train on the CPU, let an epoch take 300 MiB of a GPU, and one trial of half a GPU ask for too much.'''
     import os
+    import time
     import ray
     import torch
     from hkbench.training.gpu_memory import TORCHS_OWN
@@ -53,6 +54,9 @@ def fake_trial(module):
         gpu = ray.get_runtime_context().get_accelerator_ids()["GPU"][0]
         held = {"number": run._number, "gpu": gpu, "fraction": limited[0], "threads": run._job.threads}
         note(begins=True, **held, pid=os.getpid())
+        until = time.monotonic() + 30  # one that is over at once leaves its GPU to the second
+        while open(os.environ["FAKE_GPUS"]).read().count("begins") < 2 and time.monotonic() < until:
+            time.sleep(0.01)
         try:
             for result in results(run, data):
                 yield result
