@@ -219,9 +219,11 @@ class AskTell:
 
     def params_of(self, number: int) -> dict[str, Any] | None:
         """Return the point of a trial; None if the study has no such trial, or one that only waits."""
-        trials = self._book.all
-        known = number < len(trials) and trials[number].state != TrialState.WAITING
-        return dict(trials[number].params) if known else None
+        try:
+            trial = self._book.trial(number)
+        except KeyError:
+            return None
+        return dict(trial.params) if trial.state != TrialState.WAITING else None
 
     def unrecorded(self, recorded: Collection[int]) -> list[Ended]:
         """Return the trials that the study knows to have ended, beside those recorded."""

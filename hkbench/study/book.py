@@ -45,7 +45,11 @@ class Book:
                 yield trial
 
     def trial(self, number: int) -> FrozenTrial:
-        """Return one trial, to be read, not changed."""
+        """Return one trial, to be read, not changed.
+
+        Raises:
+            KeyError: there is none of this number.
+        """
         storage, study_id = self.study._storage, self.study._study_id
         return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study_id, number))
 
@@ -102,18 +106,17 @@ class Book:
             attrs: what is kept beside it.
             violations: by how much it breaks limits.
         """
-        found = self.trial(number)
-        if found.state.is_finished():
+        trial = self.unfinished(number)
+        if trial is None:
             return
-        storage, trial_id = self.study._storage, found._trial_id
         if violations:
-            trial = optuna.Trial(self.study, trial_id)
             with experimental_parts():
                 for name, violation in violations.items():
                     trial.set_constraint(name, violation)
+        storage = self.study._storage
         with grouped(storage):
-            for name, value in (attrs or {}).items():
-                storage.set_trial_user_attr(trial_id, name, value)
+            for name, value in (attrs or {}).items():  # `Trial` would show it in memory even if no write came
+                storage.set_trial_user_attr(trial._trial_id, name, value)
             self.study.tell(number, values, state)
         self.note(number)
 
